@@ -1,0 +1,141 @@
+//! What the user wants, after every check. A value of these types needs no further validation.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::names::{IfName, Mark, RelayName, WireguardKey};
+
+/// The whole of `/etc/config/vpnd` together with what `/etc/config/network` and
+/// `/etc/config/firewall` say of the LAN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub enabled: bool,
+    /// Matters only where no wanted state is stored (contract, section 1).
+    pub auto_connect: bool,
+    /// "Always require VPN": changes only what *disconnected* means.
+    pub lockdown: bool,
+    pub lan: Lan,
+    /// Contract 2.8: prefixes behind the WAN that router and LAN may reach.
+    pub allow_wan_private: Vec<IpNet>,
+    /// Contract 2.8: multicast groups from the WAN (IPTV).
+    pub allow_wan_multicast: Vec<IpNet>,
+    /// Contract 2.9.
+    pub allow_wan_service: Vec<WanService>,
+    /// Contract 3.4: port forwards from the tunnel.
+    pub allow_tunnel_forward: Vec<TunnelForward>,
+    /// Contract 3.5: custom resolvers; inside the tunnel unless connected on a LAN device.
+    /// Empty means the tunnel's own.
+    pub resolvers: Vec<IpAddr>,
+    pub mark: Mark,
+    /// Contract 3.2: addresses (TCP, normally port 443) of the provider's API.
+    pub api: Vec<SocketAddr>,
+    /// None when no `config tunnel` is there yet: the machine reports it as a cause of error.
+    pub tunnel: Option<TunnelSettings>,
+    /// In the file's order; names are unique.
+    pub relays: Vec<Relay>,
+}
+
+impl Settings {
+    /// What is held when the configuration cannot be read: the kept LAN list and no exception.
+    /// With an empty list this is contract section 0's "neither a config nor a kept list".
+    #[must_use]
+    pub fn fallback(lan: Lan) -> Self {
+        Self {
+            enabled: true,
+            auto_connect: false,
+            lockdown: false,
+            lan,
+            allow_wan_private: Vec::new(),
+            allow_wan_multicast: Vec::new(),
+            allow_wan_service: Vec::new(),
+            allow_tunnel_forward: Vec::new(),
+            resolvers: Vec::new(),
+            mark: Mark::DEFAULT,
+            api: Vec::new(),
+            tunnel: None,
+            relays: Vec::new(),
+        }
+    }
+}
+
+/// The devices that vpnd protects, decided from configuration only (contract, section 0).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Lan {
+    /// Sorted by name, no name twice. Empty only in [`Settings::fallback`].
+    pub devices: Vec<LanDevice>,
+    pub routes: Vec<LanRoute>,
+}
+
+/// One LAN device and the prefixes that configuration puts on it (the kernel may know more).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanDevice {
+    pub name: IfName,
+    /// Truncated to the network address.
+    pub prefixes: Vec<IpNet>,
+    /// False on a device that configuration makes unfit (a gateway on it, a default route over
+    /// it, a bridge that also holds a WAN port): nothing is forwarded to or from it, but contract
+    /// 2.2 holds, so that the owner can get in and mend it.
+    pub forward: bool,
+}
+
+/// A network behind a LAN device (`list lan_route 'PREFIX via GATEWAY'`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanRoute {
+    pub prefix: IpNet,
+    pub gateway: IpAddr,
+    /// The LAN device whose prefix holds the gateway.
+    pub device: IfName,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PortProto {
+    Tcp,
+    Udp,
+}
+
+/// A service of the router that hosts on the WAN may use (`'PROTO PORT [SOURCE_PREFIX]'`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WanService {
+    pub proto: PortProto,
+    /// 1 to 65535.
+    pub port: u16,
+    /// None: any source, both families.
+    pub source: Option<IpNet>,
+}
+
+/// A port of the tunnel's address handed on to a LAN host (`'PROTO PORT ADDRESS [PORT]'`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelForward {
+    pub proto: PortProto,
+    pub port: u16,
+    pub to: SocketAddr,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunnelSettings {
+    pub private_key: WireguardKey,
+    /// Addresses of the tunnel device with their prefix length, host bits kept; never empty.
+    pub addresses: Vec<IpNet>,
+    /// In-tunnel resolvers.
+    pub dns: Vec<IpAddr>,
+    /// Bytes; None: from the path.
+    pub mtu: Option<u16>,
+    /// Hosts inside the tunnel that answer ICMP echo; empty: the resolvers (`tunnel::probe`).
+    pub probe: Vec<IpAddr>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relay {
+    pub name: RelayName,
+    /// Never in LAN, loopback, multicast or tunnel ranges (contract, section 3).
+    pub endpoint: SocketAddr,
+    pub public_key: WireguardKey,
+    pub preshared_key: Option<WireguardKey>,
+    /// Empty in the file means everything, both families.
+    pub allowed_ips: Vec<IpNet>,
+    pub country: String,
+    pub city: String,
+}

@@ -1,0 +1,1 @@
+//! The JSON endpoint on a unix socket, and its client.

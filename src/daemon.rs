@@ -1,0 +1,1 @@
+//! Wires events to the machine and effects to the edges.

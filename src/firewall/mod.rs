@@ -1,0 +1,1 @@
+//! Conntrack and nftables: compile (pure), apply, read back.

@@ -1,0 +1,57 @@
+//! Everything that can happen to the machine.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{RelayName, Settings};
+use crate::policy::Facts;
+
+use super::effect::{Effect, Timer};
+
+/// What survives a restart (contract, section 1: "the wanted state is stored").
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// True: a tunnel is wanted.
+    pub connect: bool,
+    /// The relay, city or country asked for; None: any.
+    pub relay: Option<RelayName>,
+    /// `vpnd lockdown` overrides the option of the same name until that option is changed.
+    pub lockdown: Option<LockdownWord>,
+}
+
+/// A person's word on lockdown, with the option's value when it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockdownWord {
+    pub on: bool,
+    pub option_then: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The daemon is up. `stored` is None at the first start ever; what cannot be read is handed
+    /// in as wanted (contract 4.5: unknown is closed). `seed` feeds the choice of ports.
+    Start { stored: Option<Stored>, settings: Arc<Settings>, broken: Vec<String>, facts: Facts, seed: u32 },
+    /// The configuration was read again. `broken` is empty when it is good; otherwise `settings`
+    /// is the fallback.
+    Settings { settings: Arc<Settings>, broken: Vec<String> },
+    /// Devices or addresses changed.
+    Facts(Facts),
+    /// Whether a marked packet has a route to any relay.
+    Online(bool),
+    /// A person's words.
+    Connect(Option<RelayName>),
+    Disconnect,
+    Reconnect,
+    Lockdown(bool),
+    Disarm,
+    /// A probe sent inside the tunnel was answered.
+    Verified,
+    /// The tunnel carries nothing any more.
+    Silent,
+    /// Somebody deleted the tunnel device.
+    TunnelGone,
+    TimerFired(Timer),
+    /// An effect failed; the effects after it in the same list were not run.
+    Failed { effect: Box<Effect>, error: String },
+}

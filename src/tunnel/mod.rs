@@ -1,0 +1,1 @@
+//! The kernel WireGuard device, its probe and its liveness.
