@@ -40,7 +40,6 @@ pub enum Event {
         settings: Arc<Settings>,
         broken: Vec<String>,
         facts: Facts,
-        online: bool,
         seed: u32,
     },
     /// The configuration was read again. `broken` is empty when it is good; otherwise `settings`
@@ -66,13 +65,9 @@ pub enum Event {
     /// Somebody deleted the tunnel device.
     TunnelGone,
     TimerFired(Timer),
-    /// From [`Effect::ReportDown`]. Comes before any event from outside.
-    TunnelDown,
-    /// An effect failed; `rest` are the effects after it in the same list, which were not run.
-    /// Comes before any other event.
+    /// An effect failed; the effects after it in the same list were not run.
     Failed {
         effect: Box<Effect>,
         error: String,
-        rest: Vec<Effect>,
     },
 }
