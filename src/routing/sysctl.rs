@@ -76,23 +76,12 @@ pub fn lower(run_dir: &Path) -> Result<(), Error> {
 #[must_use]
 pub fn strict_devices(facts: &Facts) -> Vec<IfName> {
     let value = |name: &str| {
-        let path = PathBuf::from("/proc/sys/net/ipv4/conf")
-            .join(name)
-            .join("rp_filter");
-        read(&path)
-            .ok()
-            .and_then(|text| text.parse::<u8>().ok())
-            .unwrap_or(0)
+        let path = PathBuf::from("/proc/sys/net/ipv4/conf").join(name).join("rp_filter");
+        read(&path).ok().and_then(|text| text.parse::<u8>().ok()).unwrap_or(0)
     };
     let all = value("all");
     let strict = |name: &IfName| all.max(value(name.as_str())) != 0;
-    facts
-        .wan
-        .iter()
-        .map(|device| &device.name)
-        .filter(|name| strict(name))
-        .cloned()
-        .collect()
+    facts.wan.iter().map(|device| &device.name).filter(|name| strict(name)).cloned().collect()
 }
 
 fn recorded(run_dir: &Path) -> Result<Option<BTreeMap<String, String>>, Error> {
@@ -109,16 +98,13 @@ fn recorded(run_dir: &Path) -> Result<Option<BTreeMap<String, String>>, Error> {
 fn record(run_dir: &Path, former: &BTreeMap<String, String>) -> Result<(), Error> {
     let path = run_dir.join(RECORD);
     let draft = run_dir.join("sysctl.json.new");
-    let text = serde_json::to_vec(former)
-        .map_err(|error| file("writing", &path)(io::Error::other(error)))?;
+    let text = serde_json::to_vec(former).map_err(|error| file("writing", &path)(io::Error::other(error)))?;
     fs::write(&draft, text).map_err(file("writing", &draft))?;
     fs::rename(&draft, &path).map_err(file("writing", &path))
 }
 
 fn read(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path)
-        .map(|text| text.trim().to_owned())
-        .map_err(file("reading", path))
+    fs::read_to_string(path).map(|text| text.trim().to_owned()).map_err(file("reading", path))
 }
 
 fn write_if_other(path: &Path, value: &str) -> Result<(), Error> {
@@ -130,9 +116,5 @@ fn write_if_other(path: &Path, value: &str) -> Result<(), Error> {
 
 fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.display().to_string();
-    move |source| Error::File {
-        action,
-        path,
-        source,
-    }
+    move |source| Error::File { action, path, source }
 }
