@@ -77,9 +77,16 @@ impl House {
         Command::new("sh").args(["-c", &exec]).output().unwrap().status.success()
     }
 
+    /// Whether an ICMP echo is answered. `to` may name its device: `fe80::1%eth0`.
     pub fn pings(&self, place: &str, to: &str) -> bool {
-        self.try_sh(place, &format!("ping -c 1 -W 1 {to}"))
-            || self.try_sh(place, &format!("ping -c 2 -i 0.2 -W 1 {to}"))
+        (0..3).any(|_| self.ping(place, to, Duration::from_millis(600)))
+    }
+
+    pub fn ping(&self, place: &str, to: &str, patience: Duration) -> bool {
+        let (address, device) = to.split_once('%').unwrap_or((to, ""));
+        let address: IpAddr = address.parse().unwrap();
+        let device = device.to_owned();
+        self.inside(place, move || ping(address, &device, patience))
     }
 
     /// Runs `work` on a thread of a place.
@@ -310,5 +317,42 @@ pub fn send_udp(to: SocketAddr, from: &From) -> usize {
 pub fn connect_tcp(to: SocketAddr) {
     for _ in 0..3 {
         let _ = TcpStream::connect_timeout(&to, Duration::from_millis(100));
+    }
+}
+
+/// One echo request from a raw socket.
+fn ping(to: IpAddr, device: &str, patience: Duration) -> bool {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let (domain, protocol, request, reply) = match to {
+        IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4, 8u8, 0u8),
+        IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6, 128, 129),
+    };
+    let socket = Socket::new(domain, Type::RAW, Some(protocol)).unwrap();
+    if !device.is_empty() {
+        socket.bind_device(Some(device.as_bytes())).unwrap();
+    }
+    // The kernel fills in ICMPv6's checksum, not ICMP's.
+    let mut echo = [request, 0, 0, 0, 0x56, 0x50, 0, 1];
+    if to.is_ipv4() {
+        let sum = !(u16::from_be_bytes([request, 0]) + 0x5650 + 1);
+        echo[2..4].copy_from_slice(&sum.to_be_bytes());
+    }
+    if socket.connect(&SocketAddr::new(to, 0).into()).is_err() || socket.send(&echo).is_err() {
+        return false;
+    }
+    let end = std::time::Instant::now() + patience;
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 1500];
+    loop {
+        let left = end.saturating_duration_since(std::time::Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        socket.set_read_timeout(Some(left)).unwrap();
+        let Ok(length) = socket.recv(&mut buffer) else { return false };
+        let at = if to.is_ipv4() { 20 } else { 0 };
+        // SAFETY: recv wrote the first `length` bytes.
+        if length > at && unsafe { buffer[at].assume_init() } == reply {
+            return true;
+        }
     }
 }
