@@ -361,3 +361,216 @@ fn kernel_settings_are_recorded_and_put_back() {
     assert!(!folder.join("sysctl.json").exists());
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+/// What the router writes into a `tun` device of the tunnel's name, until the device is gone.
+struct Tunnel {
+    packets: std::sync::Arc<std::sync::Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Tunnel {
+    fn create(house: &House) -> Self {
+        use std::io::Read;
+        use std::os::fd::AsRawFd;
+        let mut file = house.inside("rtr", || {
+            let file = std::fs::File::options().read(true).write(true).open("/dev/net/tun").unwrap();
+            let mut request = [0u8; 40];
+            request[..5].copy_from_slice(b"vpnd0");
+            let flags = (libc::IFF_TUN | libc::IFF_NO_PI) as u16;
+            request[16..18].copy_from_slice(&flags.to_ne_bytes());
+            // SAFETY: `request` has the size of struct ifreq.
+            assert_eq!(
+                unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, request.as_mut_ptr()) },
+                0
+            );
+            file
+        });
+        house.sh("rtr", "ip addr add 10.64.0.9/32 dev vpnd0; ip -6 addr add fc00:bbbb::9/128 dev vpnd0 nodad; ip link set vpnd0 up");
+        let packets = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let sink = packets.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0u8; 2048];
+            while let Ok(length) = file.read(&mut buffer) {
+                sink.lock().unwrap().push(buffer[..length].to_vec());
+            }
+        });
+        Self { packets }
+    }
+
+    /// Packets to port 9999 since the last call.
+    fn take(&self) -> usize {
+        std::thread::sleep(Duration::from_millis(100));
+        let packets = std::mem::take(&mut *self.packets.lock().unwrap());
+        let port = |packet: &Vec<u8>| {
+            let at = if packet[0] >> 4 == 4 { 22 } else { 42 };
+            packet.get(at..at + 2) == Some(&9999u16.to_be_bytes())
+        };
+        packets.iter().filter(|packet| port(packet)).count()
+    }
+}
+
+#[test]
+fn the_tunnel_carries_router_and_lan_until_it_is_gone() {
+    let house = House::build();
+    house.hostile_routes();
+    raise(&house, &settings(), Some(stance()));
+    let tunnel = Tunnel::create(&house);
+    raise(&house, &settings(), Some(stance()));
+    let send = |place: &'static str, to: &'static str, from: From| {
+        let frames = house.capture(|| {
+            house.inside(place, move || netns::send_udp(at(to, 9999), &from));
+        });
+        (leaks(&frames), tunnel.take())
+    };
+    let wan_address = |address: &str| From { address: address.parse().ok(), ..From::default() };
+    for (place, to, from) in [
+        ("cli", INTERNET, From::default()),
+        ("cli", INTERNET6, From::default()),
+        ("cli2", INTERNET, From::default()),
+        ("rtr", INTERNET, From::default()),
+        ("rtr", INTERNET6, From::default()),
+        ("rtr", INTERNET, wan_address("203.0.113.2")),
+        ("rtr", INTERNET6, wan_address("2001:db8:203::2")),
+        ("rtr", "203.0.113.77", From::default()),
+    ] {
+        assert_eq!(send(place, to, from), (0, FRAMES), "(WAN, tunnel) {place} to {to}");
+    }
+    let marked = From { mark: Some(Mark::DEFAULT.value()), ..From::default() };
+    assert_eq!(send("rtr", INTERNET, marked.clone()), (FRAMES, 0), "the outer packets");
+    assert!(house.pings("cli", "192.168.2.2") && house.pings("cli", "fd00:2::2"));
+
+    // Only the families that the tunnel has.
+    let v4_only = TunnelStance { addresses: vec![net("10.64.0.9/32")], ..stance() };
+    raise(&house, &settings(), Some(v4_only));
+    assert_eq!(send("cli", INTERNET, From::default()), (0, FRAMES));
+    assert_eq!(send("cli", INTERNET6, From::default()), (0, 0));
+
+    raise(&house, &settings(), Some(stance()));
+    house.sh("rtr", "ip link del vpnd0");
+    for to in [INTERNET, INTERNET6] {
+        assert_eq!(send("cli", to, From::default()), (0, 0), "the tunnel was deleted");
+        assert_eq!(send("rtr", to, From::default()), (0, 0), "the tunnel was deleted");
+    }
+}
+
+/// A lease of 20 s, renewed by a real client after 10 s, with the barrier up and no tunnel.
+#[test]
+fn a_lease_is_renewed_and_only_with_its_server() {
+    let house = House::build();
+    let folder = std::env::temp_dir().join(house.name("dhcp"));
+    std::fs::create_dir(&folder).unwrap();
+    let path = |file: &str| folder.join(file).display().to_string();
+    std::fs::write(path("udhcpd.conf"), format!(
+        "interface eth0\nstart 203.0.113.50\nend 203.0.113.50\nmin_lease 10\noption lease 20\noption subnet 255.255.255.0\nlease_file {}\npidfile {}\n",
+        path("leases"), path("pid"))).unwrap();
+    std::fs::write(path("leases"), "").unwrap();
+    // As a DHCP client's script on a router: the address; the route is netifd's.
+    std::fs::write(path("script"), "#!/bin/sh\ncase $1 in bound|renew) echo $1 >>$0.log; ip addr replace $ip/24 dev $interface;; deconfig) ip addr flush dev $interface scope global;; esac\n").unwrap();
+    house.sh("rtr", &format!("chmod +x {}; ip addr flush dev wan0", path("script")));
+    raise(&house, &settings(), None);
+    let spawn = |place: &str, words: String| {
+        let place = house.name(place);
+        std::process::Command::new("ip")
+            .args(["netns", "exec", &place])
+            .args(words.split(' '))
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let mut server = spawn("isp", format!("busybox udhcpd -f {}", path("udhcpd.conf")));
+    let mut client = spawn("rtr", format!("busybox udhcpc -f -i wan0 -s {} -t 8 -T 1", path("script")));
+    let log = || std::fs::read_to_string(path("script.log")).unwrap_or_default();
+    let wait = |word: &str, seconds: u64| {
+        (0..seconds * 10).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            log().contains(word)
+        })
+    };
+    let bound = wait("bound", 10);
+    raise(&house, &settings(), None);
+    let mut renewed = false;
+    let frames = house.capture(|| renewed = wait("renew", 19));
+    client.kill().unwrap();
+    server.kill().unwrap();
+    (client.wait().unwrap(), server.wait().unwrap());
+    let outside = log();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(bound, "no lease: {outside}");
+    assert!(renewed, "not renewed within the lease: {outside}");
+    let sent: Vec<SocketAddr> =
+        frames.iter().filter(|f| !netns::is_housekeeping(f)).filter_map(|f| netns::udp_to(f)).collect();
+    assert!(sent.iter().all(|to| *to == at("203.0.113.1", 67)), "{sent:?}");
+    assert!(!sent.is_empty(), "the renewal was not unicast");
+
+    // A client whose socket is not bound to the device: by the rule of its server alone.
+    let from = From { address: "203.0.113.50".parse().ok(), port: 68, ..From::default() };
+    let send = |to: &'static str, port: u16| {
+        let from = from.clone();
+        leaks(&house.capture(|| {
+            house.inside("rtr", move || netns::send_udp(at(to, port), &from));
+        }))
+    };
+    assert_eq!(send("203.0.113.1", 67), FRAMES);
+    assert_eq!(send("203.0.113.1", 68), 0);
+    assert_eq!(send("203.0.113.77", 67), 0);
+    assert_eq!(send(INTERNET, 67), 0);
+}
+
+/// Source validation on the WAN cannot be kept together with the barrier: its look-up is unmarked
+/// for ARP requests, whatever a firewall marks.
+#[test]
+fn strict_source_validation_is_told() {
+    let house = House::build();
+    let settings = settings();
+    let warned = |house: &House| {
+        let facts = facts(house, &settings);
+        house.inside("rtr", move || sysctl::strict_devices(&facts))
+    };
+    assert!(warned(&house).is_empty());
+    raise(&house, &settings, None);
+    let folder = std::env::temp_dir().join(house.name("run"));
+    std::fs::create_dir(&folder).unwrap();
+    let run = folder.clone();
+    house.inside("rtr", move || sysctl::raise(&run).unwrap());
+    std::fs::remove_dir_all(&folder).unwrap();
+    // Does the router's WAN address answer a neighbour that has to ask for it?
+    let answers_arp = || {
+        house.sh("isp", "ip neigh flush all dev eth0");
+        house.ping("isp", "203.0.113.2", Duration::from_millis(300));
+        house.sh("isp", "ip neigh show 203.0.113.2").contains("lladdr")
+    };
+    // Does a packet from the relay get to a socket, unmarked or marked on its way in?
+    let hears = |mark: &str| {
+        house.sh("rtr", &format!("nft add table inet t; nft add chain inet t c \"{{ type filter hook prerouting priority raw; }}\"; nft add rule inet t c iifname wan0 {mark} accept"));
+        house.sh("isp", "ip neigh replace 203.0.113.2 lladdr $(ip neigh show 203.0.113.2 | sed \"s/.*lladdr //;s/ .*//\") dev eth0 nud permanent 2>/dev/null || true");
+        let socket = house.inside("rtr", || std::net::UdpSocket::bind("203.0.113.2:5555").unwrap());
+        house.inside("isp", || netns::send_udp(at("203.0.113.2", 5555), &From::default()));
+        socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let heard = socket.recv(&mut [0; 16]).is_ok();
+        house.sh("rtr", "nft delete table inet t");
+        heard
+    };
+    let marking = format!("meta mark set {}", settings.mark.value());
+    let mut seen = Vec::new();
+    for value in ["0", "1", "2"] {
+        house.sh("isp", "ip neigh flush all; ip neigh del 203.0.113.2 dev eth0 2>/dev/null || true");
+        house.sh("rtr", &format!("sysctl -qw net.ipv4.conf.wan0.rp_filter={value}"));
+        assert_eq!(warned(&house).len(), usize::from(value != "0"));
+        let arp = answers_arp();
+        if !arp {
+            let mac = house.sh("rtr", "cat /sys/class/net/wan0/address 2>/dev/null || true");
+            let mac = if mac.trim().is_empty() {
+                house.sh("rtr", "ip -o link show wan0 | sed \"s/.*ether //;s/ .*//\"")
+            } else {
+                mac
+            };
+            house.sh(
+                "isp",
+                &format!("ip neigh replace 203.0.113.2 lladdr {} dev eth0 nud permanent", mac.trim()),
+            );
+        }
+        seen.push((value, arp, hears(""), hears(&marking)));
+    }
+    println!("(rp_filter, answers ARP, hears the relay, hears it when marked): {seen:?}");
+    assert_eq!(seen[0], ("0", true, true, true));
+}

@@ -56,7 +56,7 @@ pub fn fits(flow: &Flow, stance: &Stance, settings: &Settings, facts: &Facts, sp
         None => {
             !view.of_configured_tunnel()
                 && (view.is_lease()
-                    || view.is_listed_wan()
+                    || (view.is_listed_wan() && !view.of_no_device())
                     || view.is_wan_service()
                     || (asks_api_outside(stance) && view.is_api()))
         }

@@ -70,9 +70,11 @@ pub fn lower(run_dir: &Path) -> Result<(), Error> {
     fs::remove_file(&path).map_err(file("removing", &path))
 }
 
-/// WAN devices on which the kernel's source validation (rp_filter 1 or 2) is on. Its look-up
-/// ends in the barrier for every unmarked packet from the WAN, ARP requests included, so such a
-/// device loses the WAN's answers: `0` in `net.ipv4.conf.DEVICE.rp_filter` and in `…all…` is right.
+/// WAN devices on which the kernel validates sources (rp_filter 1 or 2), which does not go together
+/// with the barrier: without a tunnel the look-up of any sender on the WAN ends in the barrier.
+/// Packets that carry the mark when they come in are spared (`src_valid_mark`), ARP requests carry
+/// none: the gateway can no longer find the router (measured, tests/routing.rs). With a tunnel,
+/// 2 does no harm and 1 does. `net.ipv4.conf.DEVICE.rp_filter` and `…all…` must be 0.
 #[must_use]
 pub fn strict_devices(facts: &Facts) -> Vec<IfName> {
     let value = |name: &str| {
