@@ -4,6 +4,7 @@
 //! [`Facts`] is what the kernel says of the devices.
 
 mod facts;
+pub mod flows;
 mod row;
 mod stance;
 
