@@ -73,6 +73,19 @@ ordinary_toolchain() {
     command -v cc > /dev/null || apt_install gcc libc6-dev
 }
 
+# checking_toolchain: the same, with clippy and rustfmt.
+checking_toolchain() {
+    ordinary_toolchain
+    if ! cargo clippy --version > /dev/null 2>&1 || ! cargo fmt --version > /dev/null 2>&1; then
+        apt_install cargo-web rustc-web rust-web-clippy rustfmt-web
+        export PATH=/usr/bin:$PATH
+    fi
+}
+
+# What the tests run as commands, and what the real libuci is built with.
+HOME_PACKAGES=(nftables iproute2 conntrack wireguard-tools netbase)
+ORACLE_PACKAGES=(cmake make gcc libc6-dev libclang-dev)
+
 # stage NAME CMD...: runs CMD and says how long it took. stage_table lists
 # what ran since the first one.
 STAGES=()
@@ -87,6 +100,7 @@ stage() {
     echo "== $name: $(tenths $((to - from))) s, $(verdict "$status")"
     return "$status"
 }
+# stage_table: where the time went.
 stage_table() { printf '   %s\n' "${STAGES[@]}"; }
 tenths() { printf '%d.%d' $(($1 / 1000000000)) $(($1 / 100000000 % 10)); }
 verdict() { if [ "$1" -eq 0 ]; then echo ok; else echo "FAILED ($1)"; fi; }
