@@ -67,7 +67,7 @@ apt_update() {
 # run on this machine: what PATH has, else Debian's.
 ordinary_toolchain() {
     if ! cargo --version > /dev/null 2>&1 || ! rustc --version > /dev/null 2>&1; then
-        apt_install cargo-web rustc-web
+        apt_install ca-certificates cargo-web rustc-web
         export PATH=/usr/bin:$PATH
     fi
     command -v cc > /dev/null || apt_install gcc libc6-dev
@@ -77,7 +77,7 @@ ordinary_toolchain() {
 checking_toolchain() {
     ordinary_toolchain
     if ! cargo clippy --version > /dev/null 2>&1 || ! cargo fmt --version > /dev/null 2>&1; then
-        apt_install cargo-web rustc-web rust-web-clippy rustfmt-web
+        apt_install ca-certificates cargo-web rustc-web rust-web-clippy rustfmt-web
         export PATH=/usr/bin:$PATH
     fi
 }
