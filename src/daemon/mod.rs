@@ -159,9 +159,6 @@ impl Daemon {
             self.entered = tokio::time::Instant::now();
         }
         self.run_effects(effects).await;
-        if after == "connected" && before != after {
-            self.shell.search_mtu(&self.inputs.settings);
-        }
     }
 
     /// Runs a list in order. A failure ends it and comes back as the next event, before any

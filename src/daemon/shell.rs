@@ -1,5 +1,6 @@
 //! Runs effects, one after the other. It decides nothing.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc;
@@ -29,6 +30,10 @@ pub(super) struct Shell {
     run_dir: PathBuf,
     probe: Option<Probe>,
     mtu_search: Option<Task>,
+    /// By the configuration: then it is not searched.
+    mtu_is_set: bool,
+    /// The host inside the tunnel that answered last, until the probe is stopped.
+    answers: Option<IpAddr>,
 }
 
 /// A task that ends with its handle.
@@ -58,6 +63,8 @@ impl Shell {
             run_dir: dirs.run.clone(),
             probe: None,
             mtu_search: None,
+            mtu_is_set: false,
+            answers: None,
         }
     }
 
@@ -82,6 +89,7 @@ impl Shell {
             Effect::StopProbe => {
                 self.probe = None;
                 self.mtu_search = None;
+                self.answers = None;
                 Ok(())
             }
             Effect::SetTimer { timer, after } => {
@@ -126,7 +134,7 @@ impl Shell {
 
     async fn raise(&mut self, inputs: &Inputs) -> Result<(), String> {
         self.barrier = true;
-        sysctl::set(&self.run_dir).map_err(text)?;
+        sysctl::raise(&self.run_dir).map_err(text)?;
         inputs.router.raise(&inputs.settings, &inputs.facts, self.tunnel()).await.map_err(text)
     }
 
@@ -139,7 +147,7 @@ impl Shell {
     async fn lower(&mut self, inputs: &Inputs) -> Result<(), String> {
         self.barrier = false;
         inputs.router.lower().await.map_err(text)?;
-        sysctl::restore(&self.run_dir).map_err(text)
+        sysctl::lower(&self.run_dir).map_err(text)
     }
 
     fn delete_flows(&self, tunnel: bool, inputs: &Inputs) -> Result<(), String> {
@@ -151,6 +159,7 @@ impl Shell {
     async fn create(&mut self, listen_port: u16, inputs: &Inputs) -> Result<(), String> {
         let settings = &inputs.settings;
         let Some(tunnel) = &settings.tunnel else { return Err("no tunnel is configured".to_owned()) };
+        self.mtu_is_set = tunnel.mtu.is_some();
         let mtu = match tunnel.mtu {
             Some(mtu) => u32::from(mtu),
             None => self.path_mtu(inputs).await,
@@ -158,6 +167,10 @@ impl Shell {
         let spec = tunnel::Spec { settings: tunnel, mark: settings.mark, listen_port, mtu };
         tunnel::create(&spec).await.map_err(text)?;
         self.tunnel_up = true;
+        // The device has the devices' MTU again, not the one that was found.
+        if let Some(target) = self.answers {
+            self.search_mtu(target);
+        }
         Ok(())
     }
 
@@ -187,15 +200,20 @@ impl Shell {
         let task = Task(tokio::task::spawn_local(tunnel::probe(targets, sender)));
         self.probe = Some(Probe { _task: task, events });
         self.mtu_search = None;
+        self.answers = None;
     }
 
-    /// Once connected: whether the path really carries what its devices promise.
-    pub fn search_mtu(&mut self, settings: &Settings) {
-        let Some(tunnel) = settings.tunnel.as_ref().filter(|tunnel| tunnel.mtu.is_none()) else { return };
-        let targets = tunnel::probe_targets(tunnel);
+    /// Once `target` answered: whether the path really carries what its devices promise.
+    fn search_mtu(&mut self, target: IpAddr) {
+        if self.mtu_is_set {
+            return;
+        }
         self.mtu_search = Some(Task(tokio::task::spawn_local(async move {
-            if let Err(error) = tunnel::fit_mtu(targets).await {
-                eprintln!("vpnd: finding the path's MTU: {error}");
+            let Ok(Some(stats)) = tunnel::stats() else { return };
+            let Some(fits) = tunnel::find_mtu(target, stats.mtu).await else { return };
+            match tunnel::set_mtu(fits).await {
+                Ok(mtu) => eprintln!("vpnd: large packets vanish on the path: the tunnel's MTU is now {mtu}"),
+                Err(error) => eprintln!("vpnd: setting the tunnel's MTU to {fits}: {error}"),
             }
         })));
     }
@@ -204,7 +222,11 @@ impl Shell {
     pub async fn probe_event(&mut self) -> Option<Event> {
         let Some(probe) = &mut self.probe else { return std::future::pending().await };
         match probe.events.recv().await {
-            Some(ProbeEvent::Answered { .. }) => Some(Event::Verified),
+            Some(ProbeEvent::Answered { from, .. }) => {
+                self.answers = Some(from);
+                self.search_mtu(from);
+                Some(Event::Verified)
+            }
             Some(ProbeEvent::Silent) => Some(Event::Silent),
             None => {
                 self.probe = None;
