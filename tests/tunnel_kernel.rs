@@ -5,6 +5,8 @@
 //! default. Where the host has no WireGuard, build it static and run it in a guest:
 //! `tunnel_kernel --include-ignored --test-threads=1`.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // every function here is part of a test
+
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::Command;
@@ -110,15 +112,8 @@ impl Home {
              ip -n tk-r{n} link set wg0 up",
             router.to_base64()
         ));
-        Relay {
-            name: format!("relay{n}").parse().unwrap(),
-            endpoint: format!("198.18.{n}.2:{RELAY_PORT}").parse().unwrap(),
-            public_key: WireguardKey::new(key.get_public().0),
-            preshared_key: with_psk.then(|| WireguardKey::new(psk.0)),
-            allowed_ips: Vec::new(),
-            country: String::new(),
-            city: String::new(),
-        }
+        let public = WireguardKey::new(key.get_public().0);
+        some_relay(n, public, with_psk.then(|| WireguardKey::new(psk.0)))
     }
 
     fn settings(&self, addresses: &[&str]) -> TunnelSettings {
@@ -136,6 +131,37 @@ impl Home {
         tunnel::create(&spec(&settings)).await.unwrap();
         sh("ip route replace 10.64.0.0/24 dev vpnd0
             ip -6 route replace fd64::/64 dev vpnd0");
+    }
+}
+
+fn is_root() -> bool {
+    // SAFETY: no arguments, no failure.
+    let root = unsafe { libc::geteuid() } == 0;
+    if !root {
+        eprintln!("not run: needs root for a network namespace");
+    }
+    root
+}
+
+fn some_settings() -> TunnelSettings {
+    TunnelSettings {
+        private_key: WireguardKey::new([1; 32]),
+        addresses: vec!["10.64.0.2/32".parse().unwrap()],
+        dns: Vec::new(),
+        mtu: None,
+        probe: Vec::new(),
+    }
+}
+
+fn some_relay(n: u8, public_key: WireguardKey, preshared_key: Option<WireguardKey>) -> Relay {
+    Relay {
+        name: format!("relay{n}").parse().unwrap(),
+        endpoint: format!("198.18.{n}.2:{RELAY_PORT}").parse().unwrap(),
+        public_key,
+        preshared_key,
+        allowed_ips: Vec::new(),
+        country: String::new(),
+        city: String::new(),
     }
 }
 
@@ -183,19 +209,11 @@ fn sockets() -> usize {
 
 #[test]
 fn a_kernel_without_wireguard_is_named() {
-    // SAFETY: no arguments, no failure.
-    if unsafe { libc::geteuid() } != 0 {
-        eprintln!("not run: needs root for a network namespace");
+    if !is_root() {
         return;
     }
     in_router(|| async {
-        let settings = TunnelSettings {
-            private_key: WireguardKey::new([1; 32]),
-            addresses: vec!["10.64.0.2/32".parse().unwrap()],
-            dns: Vec::new(),
-            mtu: None,
-            probe: Vec::new(),
-        };
+        let settings = some_settings();
         match tunnel::create(&spec(&settings)).await {
             Ok(()) => assert!(tunnel::stats().unwrap().is_some()),
             Err(error) => {
@@ -249,6 +267,11 @@ fn created_once_adopted_changed_and_destroyed() {
             tunnel::create(&spec(&home.settings(set))).await.unwrap();
             assert_eq!(addresses(), set);
         }
+        // A configured MTU that is too small for IPv6 does not cost the address.
+        let both = home.settings(&["10.64.0.2/32", "fd64::2/128"]);
+        tunnel::create(&Spec { mtu: 1000, ..spec(&both) }).await.unwrap();
+        assert_eq!(tunnel::stats().unwrap().unwrap().mtu, 1280);
+        assert_eq!(addresses(), ["10.64.0.2/32", "fd64::2/128"]);
         // A new key: the peer goes, the mark and the port follow the spec.
         let mut other = home.settings(&["10.64.0.2/32"]);
         other.private_key = WireguardKey::new(Key::generate_private().0);
@@ -275,20 +298,24 @@ fn created_once_adopted_changed_and_destroyed() {
 }
 
 #[test]
-#[ignore = "needs WireGuard in the kernel"]
 fn a_foreign_device_is_left_alone() {
+    if !is_root() {
+        return;
+    }
     in_router(|| async {
-        let home = Home::build();
-        sh("ip link add vpnd0 type dummy");
-        let settings = home.settings(&["10.64.0.2/32"]);
+        sh("ip link add vpnd0 type bridge");
+        let settings = some_settings();
         match tunnel::create(&spec(&settings)).await {
-            Err(Error::Foreign { kind }) => assert_eq!(kind, "dummy"),
+            Err(Error::Foreign { kind }) => assert_eq!(kind, "bridge"),
             other => panic!("{other:?}"),
         }
         assert_eq!(tunnel::stats().unwrap(), None);
-        assert!(matches!(tunnel::set_peer(&home.relays[0]), Err(Error::Gone { .. })));
+        let relay = some_relay(1, WireguardKey::new([1; 32]), None);
+        assert!(matches!(tunnel::set_peer(&relay), Err(Error::Gone { .. })));
+        assert!(matches!(tunnel::set_mtu(1300).await, Err(Error::Gone { .. })));
+        tunnel::clear_peer().unwrap();
         tunnel::destroy().await.unwrap();
-        sh("ip link show vpnd0");
+        assert!(sh("ip link show vpnd0").contains("mtu 1500"));
     });
 }
 
