@@ -5,6 +5,7 @@
 
 mod names;
 mod settings;
+pub mod uci;
 
 pub use names::{IfName, Mark, RelayName, WireguardKey};
 pub use settings::{
