@@ -96,9 +96,7 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::UnknownCommand => "starts with no UCI word; config, option or list is needed",
             Self::MissingArgument => "ends too early; a type or a name is missing",
-            Self::TooManyArguments => {
-                "has a word too many; put quotes around a value that holds spaces"
-            }
+            Self::TooManyArguments => "has a word too many; put quotes around a value that holds spaces",
             Self::BadName => "has a name with other characters than A-Z a-z 0-9 _",
             Self::BadKind => "has a section type with a space or an unprintable character",
             Self::OpenQuote => "opens a quote that is never closed",
@@ -118,19 +116,12 @@ impl fmt::Display for Reason {
 pub fn parse(data: &[u8]) -> Result<Package, Fault> {
     if data.len() > MAX_BYTES {
         let line = 1 + data.iter().take(MAX_BYTES).filter(|&&b| b == b'\n').count();
-        return Err(Fault {
-            line,
-            reason: Reason::TooLarge,
-        });
+        return Err(Fault { line, reason: Reason::TooLarge });
     }
     let mut tree = Tree::default();
     for placed in Commands::new(data) {
         let placed = placed?;
-        tree.add(placed.command, placed.value_line)
-            .map_err(|reason| Fault {
-                line: placed.line,
-                reason,
-            })?;
+        tree.add(placed.command, placed.value_line).map_err(|reason| Fault { line: placed.line, reason })?;
     }
     Ok(tree.finish())
 }
@@ -175,20 +166,12 @@ impl Tree {
 
     fn count(&mut self) -> Result<(), Reason> {
         self.values += 1;
-        if self.values > MAX_VALUES {
-            Err(Reason::TooMany)
-        } else {
-            Ok(())
-        }
+        if self.values > MAX_VALUES { Err(Reason::TooMany) } else { Ok(()) }
     }
 
     fn section(&mut self, kind: String, name: Option<String>, line: usize) -> Result<(), Reason> {
         if let Some(&at) = name.as_ref().and_then(|name| self.by_name.get(name)) {
-            if self
-                .sections
-                .get(at)
-                .is_some_and(|section| section.kind != kind)
-            {
+            if self.sections.get(at).is_some_and(|section| section.kind != kind) {
                 return Err(Reason::OtherKind);
             }
             self.current = Some(at);
@@ -201,13 +184,7 @@ impl Tree {
         let anonymous = name.is_none();
         let name = name.unwrap_or_else(|| made_up_name(&kind, at + 1));
         self.by_name.entry(name.clone()).or_insert(at);
-        self.sections.push(Section {
-            kind,
-            name,
-            anonymous,
-            line,
-            options: Vec::new(),
-        });
+        self.sections.push(Section { kind, name, anonymous, line, options: Vec::new() });
         self.holes.push(Vec::new());
         self.current = Some(at);
         Ok(())
@@ -220,61 +197,36 @@ impl Tree {
 
     fn append(&mut self, section: usize, entry: Entry) {
         if let Some(holes) = self.holes.get_mut(section) {
-            self.places
-                .insert((section, entry.name.clone()), holes.len());
+            self.places.insert((section, entry.name.clone()), holes.len());
             holes.push(Some(entry));
         }
     }
 
     fn option(&mut self, section: usize, name: String, item: Item) {
         if let Some(slot) = self.slot(section, &name) {
-            if let Some(Entry {
-                value: Value::Text(old),
-                ..
-            }) = slot
-            {
+            if let Some(Entry { value: Value::Text(old), .. }) = slot {
                 if old.bytes == item.bytes {
                     return;
                 }
             }
             *slot = None;
         }
-        self.append(
-            section,
-            Entry {
-                name,
-                value: Value::Text(item),
-            },
-        );
+        self.append(section, Entry { name, value: Value::Text(item) });
     }
 
     fn list(&mut self, section: usize, name: String, item: Item) {
         let mut items = Vec::new();
         if let Some(slot) = self.slot(section, &name) {
-            if let Some(Entry {
-                value: Value::List(items),
-                ..
-            }) = slot
-            {
+            if let Some(Entry { value: Value::List(items), .. }) = slot {
                 items.push(item);
                 return;
             }
-            if let Some(Entry {
-                value: Value::Text(first),
-                ..
-            }) = slot.take()
-            {
+            if let Some(Entry { value: Value::Text(first), .. }) = slot.take() {
                 items.push(first);
             }
         }
         items.push(item);
-        self.append(
-            section,
-            Entry {
-                name,
-                value: Value::List(items),
-            },
-        );
+        self.append(section, Entry { name, value: Value::List(items) });
     }
 
     fn finish(self) -> Package {
@@ -289,9 +241,7 @@ impl Tree {
 /// The name that libuci gives the `count`-th section when it has none: a counter, and D. J.
 /// Bernstein's hash of the type (list.c, uci_fixup_section; the options are not there yet).
 fn made_up_name(kind: &str, count: usize) -> String {
-    let hash = kind.bytes().fold(5381_u32, |hash, byte| {
-        hash.wrapping_mul(33).wrapping_add(u32::from(byte))
-    });
+    let hash = kind.bytes().fold(5381_u32, |hash, byte| hash.wrapping_mul(33).wrapping_add(u32::from(byte)));
     format!("cfg{count:02x}{:04x}", hash & 0xffff)
 }
 

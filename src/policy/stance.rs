@@ -12,7 +12,9 @@ pub enum Stance {
     /// No policy at all: as if vpnd were not there.
     Open,
     /// Error, disconnected under lockdown, and whatever else must block. `api`: contract 3.2.
-    Blocked { api: bool },
+    Blocked {
+        api: bool,
+    },
     /// The boot policy: blocked, without the API, before anything is known of the kernel.
     Boot,
     /// `relays`: one, or the old and the next during a switch; never empty. `tunnel` is None

@@ -62,16 +62,7 @@ pub struct Commands<'a> {
 impl<'a> Commands<'a> {
     #[must_use]
     pub fn new(data: &'a [u8]) -> Self {
-        Self {
-            data,
-            pos: 0,
-            end: 0,
-            loaded: 0,
-            line: 0,
-            line_starts: 0,
-            within_line: false,
-            failed: false,
-        }
+        Self { data, pos: 0, end: 0, loaded: 0, line: 0, line_starts: 0, within_line: false, failed: false }
     }
 
     /// The bytes of the line (with those joined to it) that the last command came from. Its end is
@@ -82,18 +73,11 @@ impl<'a> Commands<'a> {
     }
 
     fn fault(&self, reason: Reason) -> Fault {
-        Fault {
-            line: self.line,
-            reason,
-        }
+        Fault { line: self.line, reason }
     }
 
     fn current(&self) -> Option<u8> {
-        if self.pos < self.end {
-            self.data.get(self.pos).copied()
-        } else {
-            None
-        }
+        if self.pos < self.end { self.data.get(self.pos).copied() } else { None }
     }
 
     /// Appends the next line to the current one; false at the end of the file.
@@ -102,10 +86,7 @@ impl<'a> Commands<'a> {
         if rest.is_empty() {
             return Ok(false);
         }
-        let length = rest
-            .iter()
-            .position(|&b| b == b'\n')
-            .map_or(rest.len(), |at| at + 1);
+        let length = rest.iter().position(|&b| b == b'\n').map_or(rest.len(), |at| at + 1);
         self.line += 1;
         // libuci's fgets loop glues the next line to what stood before a zero byte.
         if rest.iter().take(length).any(|&b| b == 0) {
@@ -126,10 +107,7 @@ impl<'a> Commands<'a> {
     /// the next line.
     fn backslash(&mut self) -> Result<bool, Fault> {
         self.pos += 1;
-        let carriage_return = self
-            .data
-            .get(self.pos..self.end)
-            .is_some_and(|rest| rest == b"\r\n");
+        let carriage_return = self.data.get(self.pos..self.end).is_some_and(|rest| rest == b"\r\n");
         match self.current() {
             Some(byte) if byte != b'\n' && !carriage_return => Ok(true),
             _ => {
@@ -147,10 +125,7 @@ impl<'a> Commands<'a> {
             match self.current() {
                 None => {
                     if !self.load()? {
-                        return Err(Fault {
-                            line: opened,
-                            reason: Reason::OpenQuote,
-                        });
+                        return Err(Fault { line: opened, reason: Reason::OpenQuote });
                     }
                 }
                 Some(byte) if byte == quote => {
@@ -221,35 +196,21 @@ impl<'a> Commands<'a> {
 
     fn required(&mut self) -> Result<Vec<u8>, Fault> {
         let out = self.argument()?;
-        if out.is_empty() {
-            Err(self.fault(Reason::MissingArgument))
-        } else {
-            Ok(out)
-        }
+        if out.is_empty() { Err(self.fault(Reason::MissingArgument)) } else { Ok(out) }
     }
 
     fn name(&mut self, package: bool) -> Result<String, Fault> {
         let name = self.required()?;
-        self.checked(name, |b| {
-            b.is_ascii_alphanumeric() || b == b'_' || (package && b == b'-')
-        })
-        .ok_or_else(|| self.fault(Reason::BadName))
+        self.checked(name, |b| b.is_ascii_alphanumeric() || b == b'_' || (package && b == b'-'))
+            .ok_or_else(|| self.fault(Reason::BadName))
     }
 
     fn checked(&self, text: Vec<u8>, allowed: impl Fn(u8) -> bool) -> Option<String> {
-        if text.iter().all(|&b| allowed(b)) {
-            String::from_utf8(text).ok()
-        } else {
-            None
-        }
+        if text.iter().all(|&b| allowed(b)) { String::from_utf8(text).ok() } else { None }
     }
 
     fn end_of_command(&mut self) -> Result<(), Fault> {
-        if self.argument()?.is_empty() {
-            Ok(())
-        } else {
-            Err(self.fault(Reason::TooManyArguments))
-        }
+        if self.argument()?.is_empty() { Ok(()) } else { Err(self.fault(Reason::TooManyArguments)) }
     }
 
     /// The command word at the cursor; None where the line has no more.
@@ -258,10 +219,7 @@ impl<'a> Commands<'a> {
             self.pos += 1;
         }
         let rest = self.data.get(self.pos..self.end).unwrap_or_default();
-        let length = rest
-            .iter()
-            .position(|&b| b == b' ' || b == b'\t')
-            .unwrap_or(rest.len());
+        let length = rest.iter().position(|&b| b == b' ' || b == b'\t').unwrap_or(rest.len());
         let word = rest.get(..length).unwrap_or_default();
         if word.is_empty() || word.first() == Some(&b'#') {
             return None;
@@ -272,9 +230,7 @@ impl<'a> Commands<'a> {
 
     fn command(&mut self, word: &[u8]) -> Result<Placed, Fault> {
         let line = self.line;
-        let known: [&[u8]; 8] = [
-            b"p", b"package", b"c", b"config", b"o", b"option", b"l", b"list",
-        ];
+        let known: [&[u8]; 8] = [b"p", b"package", b"c", b"config", b"o", b"option", b"l", b"list"];
         if !known.contains(&word) {
             return Err(self.fault(Reason::UnknownCommand));
         }
@@ -297,10 +253,7 @@ impl<'a> Commands<'a> {
                 let name = self
                     .checked(name, |b| b.is_ascii_alphanumeric() || b == b'_')
                     .ok_or_else(|| self.fault(Reason::BadName))?;
-                Command::Config {
-                    kind,
-                    name: Some(name).filter(|name| !name.is_empty()),
-                }
+                Command::Config { kind, name: Some(name).filter(|name| !name.is_empty()) }
             }
             first => {
                 let name = self.name(false)?;
@@ -314,12 +267,7 @@ impl<'a> Commands<'a> {
             }
         };
         self.end_of_command()?;
-        Ok(Placed {
-            command,
-            line,
-            value_line,
-            starts: self.line_starts,
-        })
+        Ok(Placed { command, line, value_line, starts: self.line_starts })
     }
 
     fn advance(&mut self) -> Result<Option<Placed>, Fault> {

@@ -45,11 +45,8 @@ pub fn replace(
 ) -> Result<Vec<u8>, EditError> {
     let before = parse(text)?;
     // For each existing section: the new one that takes its place.
-    let successor: Vec<Option<usize>> = before
-        .sections
-        .iter()
-        .map(|old| new.iter().position(|section| replaces(section, old)))
-        .collect();
+    let successor: Vec<Option<usize>> =
+        before.sections.iter().map(|old| new.iter().position(|section| replaces(section, old))).collect();
     let mut out = Vec::with_capacity(text.len() + 512);
     let mut written = vec![false; new.len()];
     let mut copied = 0;
@@ -87,16 +84,9 @@ struct Line {
 impl Line {
     /// The new section that replaces all of this line; None when the line stays.
     fn successor(&self, successor: &[Option<usize>]) -> Result<Option<usize>, EditError> {
-        let mut fates = self
-            .sections
-            .iter()
-            .map(|&at| successor.get(at).copied().unwrap_or_default());
+        let mut fates = self.sections.iter().map(|&at| successor.get(at).copied().unwrap_or_default());
         let first = fates.next().unwrap_or_default();
-        if fates.all(|fate| fate == first) {
-            Ok(first)
-        } else {
-            Err(EditError::MixedLine(self.number))
-        }
+        if fates.all(|fate| fate == first) { Ok(first) } else { Err(EditError::MixedLine(self.number)) }
     }
 }
 
@@ -106,26 +96,15 @@ fn lines(text: &[u8]) -> Result<Vec<Line>, EditError> {
     let mut commands = Commands::new(text);
     while let Some(placed) = commands.next() {
         let placed = placed?;
-        tree.add(placed.command, placed.value_line)
-            .map_err(|reason| Fault {
-                line: placed.line,
-                reason,
-            })?;
+        tree.add(placed.command, placed.value_line).map_err(|reason| Fault { line: placed.line, reason })?;
         let span = commands.line_span();
         let section = tree.current;
-        match lines
-            .last_mut()
-            .filter(|line| line.span.start == span.start)
-        {
+        match lines.last_mut().filter(|line| line.span.start == span.start) {
             Some(line) => {
                 line.span = span;
                 line.sections.extend(section);
             }
-            None => lines.push(Line {
-                span,
-                number: placed.line,
-                sections: section.into_iter().collect(),
-            }),
+            None => lines.push(Line { span, number: placed.line, sections: section.into_iter().collect() }),
         }
     }
     Ok(lines)
@@ -163,12 +142,7 @@ fn verify(
     successor: &[Option<usize>],
     new: &[NewSection],
 ) -> Result<(), EditError> {
-    let differs = || {
-        EditError::Differs(
-            new.first()
-                .map_or_else(String::new, |section| title(section)),
-        )
-    };
+    let differs = || EditError::Differs(new.first().map_or_else(String::new, |section| title(section)));
     let after = parse(out).map_err(|_| differs())?;
     let wanted: Vec<Shape> = new.iter().map(shape_of_new).collect();
     let kept: Vec<Shape> = before
@@ -186,15 +160,8 @@ fn verify(
             kept_seen.push(section);
         }
     }
-    let duplicates = wanted
-        .iter()
-        .filter(|section| kept.contains(section))
-        .count();
-    if duplicates == 0 && new_seen == wanted.len() && kept_seen == kept {
-        Ok(())
-    } else {
-        Err(differs())
-    }
+    let duplicates = wanted.iter().filter(|section| kept.contains(section)).count();
+    if duplicates == 0 && new_seen == wanted.len() && kept_seen == kept { Ok(()) } else { Err(differs()) }
 }
 
 fn title(section: &NewSection) -> String {
@@ -213,18 +180,12 @@ fn shape(section: &Section) -> Shape {
         .iter()
         .map(|entry| match &entry.value {
             Value::Text(item) => (entry.name.clone(), false, vec![item.bytes.clone()]),
-            Value::List(items) => (
-                entry.name.clone(),
-                true,
-                items.iter().map(|item| item.bytes.clone()).collect(),
-            ),
+            Value::List(items) => {
+                (entry.name.clone(), true, items.iter().map(|item| item.bytes.clone()).collect())
+            }
         })
         .collect();
-    (
-        section.kind.clone(),
-        (!section.anonymous).then(|| section.name.clone()),
-        options,
-    )
+    (section.kind.clone(), (!section.anonymous).then(|| section.name.clone()), options)
 }
 
 fn shape_of_new(section: &NewSection) -> Shape {
@@ -233,11 +194,9 @@ fn shape_of_new(section: &NewSection) -> Shape {
         .iter()
         .map(|(name, value)| match value {
             NewValue::Text(text) => ((*name).to_owned(), false, vec![text.clone().into_bytes()]),
-            NewValue::List(items) => (
-                (*name).to_owned(),
-                true,
-                items.iter().map(|item| item.clone().into_bytes()).collect(),
-            ),
+            NewValue::List(items) => {
+                ((*name).to_owned(), true, items.iter().map(|item| item.clone().into_bytes()).collect())
+            }
         })
         .filter(|(_, list, values)| {
             !values.is_empty() && (*list || values.iter().all(|value| !value.is_empty()))

@@ -26,12 +26,7 @@ fn shown(text: &str) -> String {
                             .join(",")
                     ),
                 });
-                format!(
-                    "{}.{}{}",
-                    section.kind,
-                    section.name,
-                    options.collect::<String>()
-                )
+                format!("{}.{}{}", section.kind, section.name, options.collect::<String>())
             })
             .collect::<Vec<_>>()
             .join(" | "),
@@ -40,19 +35,10 @@ fn shown(text: &str) -> String {
 
 #[test]
 fn reads_what_uci_commit_writes() {
-    assert_eq!(
-        shown("\nconfig a 'b'\n\toption c 'it'\\''s'\n"),
-        "a.b c=\"it's\""
-    );
-    assert_eq!(
-        shown("config a 'b'\n\toption c 'one\ntwo'\n"),
-        "a.b c=\"one\\ntwo\""
-    );
+    assert_eq!(shown("\nconfig a 'b'\n\toption c 'it'\\''s'\n"), "a.b c=\"it's\"");
+    assert_eq!(shown("config a 'b'\n\toption c 'one\ntwo'\n"), "a.b c=\"one\\ntwo\"");
     assert_eq!(shown("package x\nconfig a 'b'\n"), "a.b");
-    assert_eq!(
-        shown("config a b\nlist c '1'\nlist c '2'\n"),
-        "a.b c=[\"1\",\"2\"]"
-    );
+    assert_eq!(shown("config a b\nlist c '1'\nlist c '2'\n"), "a.b c=[\"1\",\"2\"]");
 }
 
 #[test]
@@ -67,23 +53,11 @@ fn follows_libuci_in_odd_corners() {
     assert_eq!(shown("config a b # comment\noption c d#e\n"), "a.b c=\"d\"");
     assert_eq!(shown("config a 'b';option c 'd'\n"), "a.b c=\"d\"");
     assert_eq!(shown("config a b;option c 'd'\n"), "a.b");
-    assert_eq!(
-        shown("config a b\noption c 1\noption d 2\noption c 3\n"),
-        "a.b d=\"2\" c=\"3\""
-    );
-    assert_eq!(
-        shown("config a b\noption c 1\noption c ''\n"),
-        "a.b c=\"1\""
-    );
-    assert_eq!(
-        shown("config a b\noption c 1\nlist c 2\n"),
-        "a.b c=[\"1\",\"2\"]"
-    );
+    assert_eq!(shown("config a b\noption c 1\noption d 2\noption c 3\n"), "a.b d=\"2\" c=\"3\"");
+    assert_eq!(shown("config a b\noption c 1\noption c ''\n"), "a.b c=\"1\"");
+    assert_eq!(shown("config a b\noption c 1\nlist c 2\n"), "a.b c=[\"1\",\"2\"]");
     assert_eq!(shown("config a b\noption c x\\\ny\n"), "a.b c=\"xy\"");
-    assert_eq!(
-        shown("config a b\noption c \"x\\\"y\"\n"),
-        "a.b c=\"x\\\"y\""
-    );
+    assert_eq!(shown("config a b\noption c \"x\\\"y\"\n"), "a.b c=\"x\\\"y\"");
 }
 
 #[test]
@@ -111,19 +85,10 @@ fn limits_size_and_count() {
     let long = vec![b'\n'; MAX_BYTES + 1];
     assert_eq!(parse(&long).unwrap_err().reason, Reason::TooLarge);
     assert_eq!(parse(&b"c a\n".repeat(8192)).unwrap().sections.len(), 8192);
-    assert_eq!(
-        parse(&b"c a\n".repeat(8193)).unwrap_err().reason,
-        Reason::TooMany
-    );
+    assert_eq!(parse(&b"c a\n".repeat(8193)).unwrap_err().reason, Reason::TooMany);
     let mut lists = b"c a\n".to_vec();
     lists.extend(b"l b c\n".repeat(65537));
-    assert_eq!(
-        parse(&lists).unwrap_err(),
-        Fault {
-            line: 65538,
-            reason: Reason::TooMany
-        }
-    );
+    assert_eq!(parse(&lists).unwrap_err(), Fault { line: 65538, reason: Reason::TooMany });
 }
 
 #[test]
@@ -137,10 +102,7 @@ fn takes_no_quadratic_time() {
         }
     }
     let started = std::time::Instant::now();
-    assert_eq!(
-        parse(text.as_bytes()).unwrap().sections[0].options.len(),
-        60_000
-    );
+    assert_eq!(parse(text.as_bytes()).unwrap().sections[0].options.len(), 60_000);
     assert!(started.elapsed().as_secs() < 10);
 }
 
