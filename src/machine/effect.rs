@@ -16,9 +16,13 @@ pub enum Effect {
     LowerBarrier,
     /// Deletes the conntrack entries that do not fit the stance in force; with `tunnel`, those
     /// through the tunnel as well.
-    DeleteFlows { tunnel: bool },
+    DeleteFlows {
+        tunnel: bool,
+    },
     /// Creates the device if it is not there, and sets key, port, mark, addresses, MTU; no peer.
-    CreateTunnel { listen_port: u16 },
+    CreateTunnel {
+        listen_port: u16,
+    },
     /// Replaces the peer in place: one call.
     SetPeer(RelayName),
     /// The device stays, silent.
@@ -28,7 +32,10 @@ pub enum Effect {
     /// [`super::Event::Silent`] when it then goes dead.
     StartProbe,
     StopProbe,
-    SetTimer { timer: Timer, after: Duration },
+    SetTimer {
+        timer: Timer,
+        after: Duration,
+    },
     CancelTimer(Timer),
     Store(Stored),
     /// The marker file of contract section 1.

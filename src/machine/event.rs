@@ -31,10 +31,19 @@ pub struct LockdownWord {
 pub enum Event {
     /// The daemon is up. `stored` is None at the first start ever; what cannot be read is handed
     /// in as wanted (contract 4.5: unknown is closed). `seed` feeds the choice of ports.
-    Start { stored: Option<Stored>, settings: Arc<Settings>, broken: Vec<String>, facts: Facts, seed: u32 },
+    Start {
+        stored: Option<Stored>,
+        settings: Arc<Settings>,
+        broken: Vec<String>,
+        facts: Facts,
+        seed: u32,
+    },
     /// The configuration was read again. `broken` is empty when it is good; otherwise `settings`
     /// is the fallback.
-    Settings { settings: Arc<Settings>, broken: Vec<String> },
+    Settings {
+        settings: Arc<Settings>,
+        broken: Vec<String>,
+    },
     /// Devices or addresses changed.
     Facts(Facts),
     /// Whether a marked packet has a route to any relay.
@@ -53,5 +62,8 @@ pub enum Event {
     TunnelGone,
     TimerFired(Timer),
     /// An effect failed; the effects after it in the same list were not run.
-    Failed { effect: Box<Effect>, error: String },
+    Failed {
+        effect: Box<Effect>,
+        error: String,
+    },
 }
