@@ -61,10 +61,16 @@ impl StateDir {
     }
 
     /// The wanted state; None when none was ever stored. What is there but cannot be read is
-    /// "connect, any relay", beside the reason: unknown is closed.
+    /// "connect, any relay": unknown is closed.
     #[must_use]
-    pub fn wanted(&self) -> (Option<Stored>, Option<Error>) {
-        let closed = Stored { connect: true, relay: None, lockdown: None };
+    pub fn wanted(&self) -> Option<Stored> {
+        self.read_wanted().0
+    }
+
+    /// [`Self::wanted`] with the reason why it could not be read.
+    #[must_use]
+    pub fn read_wanted(&self) -> (Option<Stored>, Option<Error>) {
+        let closed = Stored { connect: true, ..Stored::default() };
         match read_json(&self.file("wanted.json")) {
             Ok(found) => (found, None),
             Err(error) => (Some(closed), Some(error)),
@@ -73,7 +79,7 @@ impl StateDir {
 
     /// # Errors
     /// [`Error::Write`]; the former content stays.
-    pub fn store(&self, wanted: &Stored) -> Result<(), Error> {
+    pub fn store_wanted(&self, wanted: &Stored) -> Result<(), Error> {
         write_json(&self.file("wanted.json"), wanted)
     }
 
@@ -181,32 +187,28 @@ impl RunDir {
     }
 
     /// The DHCP leases that the hook reported since boot: device -> server (contract 2.3), for a
-    /// daemon that starts after the lease was had. Files that make no sense are left out: without
-    /// them a renewal falls back to broadcast.
+    /// daemon that starts after the lease was had. A file that makes no sense counts as empty:
+    /// without it a renewal falls back to broadcast.
     #[must_use]
     pub fn leases(&self) -> BTreeMap<IfName, Ipv4Addr> {
-        let Ok(entries) = fs::read_dir(self.dir.join("leases")) else { return BTreeMap::new() };
-        entries
-            .flatten()
-            .filter_map(|entry| {
-                let device = entry.file_name().to_str()?.parse().ok()?;
-                let server = fs::read_to_string(entry.path()).ok()?.trim().parse().ok()?;
-                Some((device, server))
-            })
-            .collect()
+        read_json(&self.leases_file()).ok().flatten().unwrap_or_default()
     }
 
+    /// None: the lease is lost.
+    ///
     /// # Errors
-    /// [`Error::Write`], [`Error::Remove`].
+    /// [`Error::Write`].
     pub fn set_lease(&self, device: &IfName, server: Option<Ipv4Addr>) -> Result<(), Error> {
-        let path = self.dir.join("leases").join(device.as_str());
+        let mut leases = self.leases();
         match server {
-            Some(server) => write_atomic(&path, format!("{server}\n").as_bytes()),
-            None => match fs::remove_file(&path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Remove { path, source }),
-                _ => Ok(()),
-            },
-        }
+            Some(server) => leases.insert(device.clone(), server),
+            None => leases.remove(device),
+        };
+        write_json(&self.leases_file(), &leases)
+    }
+
+    fn leases_file(&self) -> PathBuf {
+        self.dir.join("leases.json")
     }
 }
 

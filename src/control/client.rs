@@ -23,11 +23,7 @@ pub enum Error {
     NotRunning { socket: PathBuf },
     /// It listens, and says nothing: stopped, or stuck.
     #[error("the daemon{} does not answer within {} s on {}", of(*pid), limit.as_secs_f32(), socket.display())]
-    NoAnswer {
-        socket: PathBuf,
-        pid: Option<i32>,
-        limit: Duration,
-    },
+    NoAnswer { socket: PathBuf, pid: Option<i32>, limit: Duration },
     #[error("{message}")]
     Refused { code: u16, message: String },
     #[error("no access to {}: {source}; run as root", socket.display())]
@@ -49,10 +45,7 @@ fn of(pid: Option<i32>) -> String {
 /// [`Error::Refused`] is the daemon's own word.
 pub fn call(run_dir: &Path, request: &Request, limit: Duration) -> Result<Reply, Error> {
     let socket = socket_path(run_dir);
-    let deadline = Deadline {
-        until: Instant::now() + limit,
-        limit,
-    };
+    let deadline = Deadline { until: Instant::now() + limit, limit };
     loop {
         let result = once(&socket, request, &deadline);
         let passing = match &result {
@@ -60,10 +53,7 @@ pub fn call(run_dir: &Path, request: &Request, limit: Duration) -> Result<Reply,
             Ok((code, _)) => *code == 503,
             // The gate gave our place to another before it had our request.
             Err(Error::Io { source, .. }) => {
-                matches!(
-                    source.kind(),
-                    io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
-                )
+                matches!(source.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
             }
             Err(_) => false,
         };
@@ -83,22 +73,13 @@ struct Deadline {
 
 impl Deadline {
     fn left(&self) -> Option<Duration> {
-        self.until
-            .checked_duration_since(Instant::now())
-            .filter(|left| !left.is_zero())
+        self.until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }
 }
 
 fn once(socket: &Path, request: &Request, deadline: &Deadline) -> Result<(u16, Vec<u8>), Error> {
-    let no_answer = |pid| Error::NoAnswer {
-        socket: socket.to_owned(),
-        pid,
-        limit: deadline.limit,
-    };
-    let io = |source| Error::Io {
-        socket: socket.to_owned(),
-        source,
-    };
+    let no_answer = |pid| Error::NoAnswer { socket: socket.to_owned(), pid, limit: deadline.limit };
+    let io = |source| Error::Io { socket: socket.to_owned(), source };
     let mut stream = connect(socket, deadline)?;
     let pid = peer_pid(stream.as_fd()).ok();
     let (method, target, body) = paths::write(request);
@@ -117,12 +98,7 @@ fn once(socket: &Path, request: &Request, deadline: &Deadline) -> Result<(u16, V
         match stream.read(&mut chunk) {
             Ok(0) => break,
             Ok(n) => reply.extend_from_slice(&chunk[..n]),
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                ) =>
-            {
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                 return Err(no_answer(pid));
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -131,53 +107,34 @@ fn once(socket: &Path, request: &Request, deadline: &Deadline) -> Result<(u16, V
             Err(e) => return Err(io(e)),
         }
         if reply.len() as u64 > REPLY_MAX {
-            return Err(Error::Garbled {
-                socket: socket.to_owned(),
-                what: "larger than 4 MiB",
-            });
+            return Err(Error::Garbled { socket: socket.to_owned(), what: "larger than 4 MiB" });
         }
     }
     if reply.is_empty() {
-        let source = sent
-            .err()
-            .unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+        let source = sent.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
         return Err(io(source));
     }
-    split(&reply).ok_or(Error::Garbled {
-        socket: socket.to_owned(),
-        what: "no whole HTTP response",
-    })
+    split(&reply).ok_or(Error::Garbled { socket: socket.to_owned(), what: "no whole HTTP response" })
 }
 
 /// Honours the deadline also while the daemon's backlog is full (unix_stream_connect waits for
 /// SO_SNDTIMEO then).
 fn connect(socket: &Path, deadline: &Deadline) -> Result<UnixStream, Error> {
-    let io = |source| Error::Io {
-        socket: socket.to_owned(),
-        source,
-    };
+    let io = |source| Error::Io { socket: socket.to_owned(), source };
     let address = socket2::SockAddr::unix(socket).map_err(io)?;
-    let stream =
-        socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).map_err(io)?;
+    let stream = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).map_err(io)?;
     let left = deadline.left().unwrap_or(Duration::from_millis(1));
     stream.set_write_timeout(Some(left)).map_err(io)?;
-    stream
-        .connect(&address)
-        .map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::NotRunning {
-                socket: socket.to_owned(),
-            },
-            io::ErrorKind::PermissionDenied => Error::NoAccess {
-                socket: socket.to_owned(),
-                source,
-            },
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::NoAnswer {
-                socket: socket.to_owned(),
-                pid: None,
-                limit: deadline.limit,
-            },
-            _ => io(source),
-        })?;
+    stream.connect(&address).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            Error::NotRunning { socket: socket.to_owned() }
+        }
+        io::ErrorKind::PermissionDenied => Error::NoAccess { socket: socket.to_owned(), source },
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            Error::NoAnswer { socket: socket.to_owned(), pid: None, limit: deadline.limit }
+        }
+        _ => io(source),
+    })?;
     Ok(UnixStream::from(std::os::fd::OwnedFd::from(stream)))
 }
 
@@ -187,10 +144,7 @@ fn split(reply: &[u8]) -> Option<(u16, Vec<u8>)> {
     let Ok(httparse::Status::Complete(head)) = response.parse(reply) else {
         return None;
     };
-    let length = response
-        .headers
-        .iter()
-        .find(|f| f.name.eq_ignore_ascii_case("content-length"))?;
+    let length = response.headers.iter().find(|f| f.name.eq_ignore_ascii_case("content-length"))?;
     let length: usize = std::str::from_utf8(length.value).ok()?.parse().ok()?;
     let body = reply.get(head..)?.get(..length)?;
     Some((response.code?, body.to_vec()))
@@ -208,10 +162,7 @@ struct Done {
 }
 
 fn understood(socket: &Path, request: &Request, code: u16, body: &[u8]) -> Result<Reply, Error> {
-    let garbled = |what| Error::Garbled {
-        socket: socket.to_owned(),
-        what,
-    };
+    let garbled = |what| Error::Garbled { socket: socket.to_owned(), what };
     if code != 200 {
         let message = serde_json::from_slice::<Value>(body)
             .ok()
@@ -220,9 +171,9 @@ fn understood(socket: &Path, request: &Request, code: u16, body: &[u8]) -> Resul
         return Err(Error::Refused { code, message });
     }
     match request {
-        Request::Status => serde_json::from_slice(body)
-            .map(|s| Reply::Status(Box::new(s)))
-            .map_err(|_| garbled("status")),
+        Request::Status => {
+            serde_json::from_slice(body).map(|s| Reply::Status(Box::new(s))).map_err(|_| garbled("status"))
+        }
         Request::Relays { .. } => serde_json::from_slice::<Relays>(body)
             .map(|r| Reply::Relays(r.relays))
             .map_err(|_| garbled("relays")),

@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -27,6 +28,9 @@ const WRITE_LIMIT: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_millis(100);
 /// Bytes of a reply: a status or some thousand relays.
 const REPLY_MAX: usize = 4 * 1024 * 1024;
+/// Descriptors: three for one request inside tiny_http, and as many again for whatever else the
+/// process opens meanwhile.
+const SPARE: usize = 16;
 /// After an accept that failed, mostly for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -90,22 +94,14 @@ async fn accept(listener: UnixListener, gate: Rc<Gate>) {
         }
         id += 1;
         let reading = Rc::new(Cell::new(true));
-        let leave = Leave {
-            places: Rc::clone(&places),
-            id,
-        };
+        let leave = Leave { places: Rc::clone(&places), id };
         let (gate, flag) = (Rc::clone(&gate), Rc::clone(&reading));
         let task = tokio::task::spawn_local(async move {
             let _leave = leave;
             attend(&stream, &gate, &flag).await;
         });
         // The task first runs at the next await: its place is here before it can leave it.
-        places.borrow_mut().push(Place {
-            id,
-            since: Instant::now(),
-            reading,
-            task: task.abort_handle(),
-        });
+        places.borrow_mut().push(Place { id, since: Instant::now(), reading, task: task.abort_handle() });
     }
 }
 
@@ -144,6 +140,9 @@ async fn attend(stream: &UnixStream, gate: &Gate, reading: &Cell<bool>) {
         Err(_) => return refuse(stream, Fault(408, "the request did not arrive within 2 s")),
     };
     reading.set(false);
+    if !spare_descriptors(stream) {
+        return refuse(stream, Fault(503, "the daemon is out of file descriptors"));
+    }
     let reply = match timeout(gate.inner_limit, ask(&gate.inner, &request)).await {
         Ok(Ok(reply)) => reply,
         Ok(Err(_)) => response(Fault(502, "the server inside the daemon does not answer")),
@@ -154,6 +153,13 @@ async fn attend(stream: &UnixStream, gate: &Gate, reading: &Cell<bool>) {
     };
     // A client that does not read is dropped with what it has got.
     let _ = timeout(WRITE_LIMIT, send(stream, &reply)).await;
+}
+
+/// tiny_http panics when it cannot duplicate a socket (which would end a daemon that aborts on
+/// panic), so a request goes on only while there are more descriptors than one can need.
+fn spare_descriptors(stream: &UnixStream) -> bool {
+    let spare: io::Result<Vec<_>> = (0..SPARE).map(|_| stream.as_fd().try_clone_to_owned()).collect();
+    spare.is_ok()
 }
 
 /// Ok(None): the client went away.

@@ -28,11 +28,7 @@ impl Whole {
     pub fn parse(bytes: &[u8]) -> Result<Option<Self>, Fault> {
         let window = bytes.get(..HEAD_MAX).unwrap_or(bytes);
         // Looked for first, so that a client that sends byte by byte costs one parse, not 8192.
-        let Some(end) = window
-            .windows(4)
-            .position(|w| w == b"\r\n\r\n")
-            .map(|at| at + 4)
-        else {
+        let Some(end) = window.windows(4).position(|w| w == b"\r\n\r\n").map(|at| at + 4) else {
             return if bytes.len() >= HEAD_MAX {
                 Err(Fault(431, "the request's head is larger than 8 KiB"))
             } else {
@@ -61,11 +57,9 @@ impl Whole {
             return Err(Fault(400, "this is no HTTP request"));
         }
         match bytes.get(end..end + length) {
-            Some(body) => Ok(Some(Self {
-                method: method.to_owned(),
-                path: path.to_owned(),
-                body: body.to_vec(),
-            })),
+            Some(body) => {
+                Ok(Some(Self { method: method.to_owned(), path: path.to_owned(), body: body.to_vec() }))
+            }
             None => Ok(None),
         }
     }
@@ -100,9 +94,7 @@ fn body_length(fields: &[httparse::Header<'_>]) -> Result<usize, Fault> {
             if !digits || length.is_some() {
                 return Err(Fault(400, "Content-Length is no number, or there twice"));
             }
-            let number = std::str::from_utf8(field.value)
-                .ok()
-                .and_then(|t| t.parse::<usize>().ok());
+            let number = std::str::from_utf8(field.value).ok().and_then(|t| t.parse::<usize>().ok());
             match number {
                 Some(n) if n <= BODY_MAX => length = Some(n),
                 _ => return Err(Fault(413, "the body is larger than 16 KiB")),

@@ -49,13 +49,10 @@ pub fn read(method: &str, target: &str, body: &[u8]) -> Result<Request, Wrong> {
     };
     let wanted = match path {
         "/v1/status" | "/v1/relays" => "GET",
-        "/v1/connect" | "/v1/disconnect" | "/v1/reconnect" | "/v1/lockdown" | "/v1/disarm"
-        | "/v1/reload" | "/v1/lease" => "POST",
+        "/v1/connect" | "/v1/disconnect" | "/v1/reconnect" | "/v1/lockdown" | "/v1/disarm" | "/v1/reload"
+        | "/v1/lease" => "POST",
         _ => {
-            return Err(Wrong(
-                404,
-                "there is no such path; see docs/cli.md".to_owned(),
-            ));
+            return Err(Wrong(404, "there is no such path; see docs/cli.md".to_owned()));
         }
     };
     if method != wanted {
@@ -69,24 +66,15 @@ pub fn read(method: &str, target: &str, body: &[u8]) -> Result<Request, Wrong> {
     }
     Ok(match path {
         "/v1/status" => Request::Status,
-        "/v1/relays" => Request::Relays {
-            filter: query.map(filter).transpose()?.flatten(),
-        },
+        "/v1/relays" => Request::Relays { filter: query.map(filter).transpose()?.flatten() },
         "/v1/connect" => {
             let body: ConnectBody = json_or_empty(body)?;
-            Request::Connect {
-                relay: body.relay.map(String::from),
-            }
+            Request::Connect { relay: body.relay.map(String::from) }
         }
-        "/v1/lockdown" => Request::Lockdown {
-            on: json_body::<LockdownBody>(body)?.on,
-        },
+        "/v1/lockdown" => Request::Lockdown { on: json_body::<LockdownBody>(body)?.on },
         "/v1/lease" => {
             let body: LeaseBody = json_body(body)?;
-            Request::Lease {
-                device: body.device,
-                server: body.server,
-            }
+            Request::Lease { device: body.device, server: body.server }
         }
         other => {
             let EmptyBody {} = json_or_empty(body)?;
@@ -107,20 +95,16 @@ pub fn write(request: &Request) -> (&'static str, String, String) {
     match request {
         Request::Status => ("GET", "/v1/status".to_owned(), String::new()),
         Request::Relays { filter: None } => ("GET", "/v1/relays".to_owned(), String::new()),
-        Request::Relays { filter: Some(text) } => (
-            "GET",
-            format!("/v1/relays?filter={}", percent_encoded(text)),
-            String::new(),
-        ),
+        Request::Relays { filter: Some(text) } => {
+            ("GET", format!("/v1/relays?filter={}", percent_encoded(text)), String::new())
+        }
         Request::Connect { relay } => post("/v1/connect", json!({ "relay": relay })),
         Request::Disconnect => post("/v1/disconnect", json!({})),
         Request::Reconnect => post("/v1/reconnect", json!({})),
         Request::Lockdown { on } => post("/v1/lockdown", json!({ "on": on })),
         Request::Disarm => post("/v1/disarm", json!({})),
         Request::Reload => post("/v1/reload", json!({})),
-        Request::Lease { device, server } => {
-            post("/v1/lease", json!({ "device": device, "server": server }))
-        }
+        Request::Lease { device, server } => post("/v1/lease", json!({ "device": device, "server": server })),
     }
 }
 
@@ -147,9 +131,7 @@ fn filter(query: &str) -> Result<Option<String>, Wrong> {
     };
     let text = percent_decoded(raw).ok_or_else(|| wrong("filter: is no percent-encoded UTF-8"))?;
     if text.chars().count() > FILTER_MAX || text.chars().any(char::is_control) {
-        return Err(wrong(
-            "filter: at most 64 characters, none of them control characters",
-        ));
+        return Err(wrong("filter: at most 64 characters, none of them control characters"));
     }
     Ok(Some(text).filter(|t| !t.is_empty()))
 }
@@ -197,26 +179,16 @@ mod tests {
         let all = [
             Request::Status,
             Request::Connect { relay: None },
-            Request::Connect {
-                relay: Some("se-got-001".into()),
-            },
+            Request::Connect { relay: Some("se-got-001".into()) },
             Request::Disconnect,
             Request::Reconnect,
             Request::Lockdown { on: true },
             Request::Disarm,
             Request::Relays { filter: None },
-            Request::Relays {
-                filter: Some("São Paulo & 100%".into()),
-            },
+            Request::Relays { filter: Some("São Paulo & 100%".into()) },
             Request::Reload,
-            Request::Lease {
-                device: "eth0.2".parse().unwrap(),
-                server: Some([192, 0, 2, 1].into()),
-            },
-            Request::Lease {
-                device: "wan".parse().unwrap(),
-                server: None,
-            },
+            Request::Lease { device: "eth0.2".parse().unwrap(), server: Some([192, 0, 2, 1].into()) },
+            Request::Lease { device: "wan".parse().unwrap(), server: None },
         ];
         for request in all {
             let (method, target, body) = write(&request);
@@ -251,21 +223,12 @@ mod tests {
             ("POST", "/v1/lockdown", r#"{"on":"yes"}"#, 400),
             ("POST", "/v1/disconnect", r#"{"on":true}"#, 400),
             ("POST", "/v1/lease", r#"{"device":"../x"}"#, 400),
-            (
-                "POST",
-                "/v1/lease",
-                r#"{"device":"wan","server":"::1"}"#,
-                400,
-            ),
+            ("POST", "/v1/lease", r#"{"device":"wan","server":"::1"}"#, 400),
             ("POST", "/v1/disconnect", "", 200),
             ("POST", "/v1/connect", "", 200),
             ("GET", "/v1/relays?filter=", "", 200),
         ] {
-            assert_eq!(
-                code(method, target, body),
-                expected,
-                "{method} {target} {body}"
-            );
+            assert_eq!(code(method, target, body), expected, "{method} {target} {body}");
         }
         let deep = "[".repeat(8000);
         assert_eq!(code("POST", "/v1/connect", &deep), 400);

@@ -9,11 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// # Errors
 /// getsockopt's own.
 pub fn peer_pid(socket: BorrowedFd<'_>) -> io::Result<i32> {
-    let mut found = libc::ucred {
-        pid: 0,
-        uid: 0,
-        gid: 0,
-    };
+    let mut found = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: the pointer and the length are those of a live ucred, which getsockopt fills in.
     let result = unsafe {
@@ -25,11 +21,7 @@ pub fn peer_pid(socket: BorrowedFd<'_>) -> io::Result<i32> {
             &raw mut length,
         )
     };
-    if result == 0 {
-        Ok(found.pid)
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(found.pid) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Root, or whoever the daemon itself runs as. The socket's mode says the same; this holds also

@@ -28,11 +28,7 @@ pub enum Error {
     #[error("another vpnd daemon is running (it holds {}); stop it first", lock.display())]
     Running { lock: PathBuf },
     #[error("control socket: cannot {what} {}: {source}", path.display())]
-    Socket {
-        what: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Socket { what: &'static str, path: PathBuf, source: io::Error },
     #[error("control socket: cannot start a thread: {0}")]
     Thread(io::Error),
     #[error("control socket: cannot start the HTTP server on {}: {words}", path.display())]
@@ -103,13 +99,8 @@ pub fn serve_within(
         stopping: AtomicBool::new(false),
     });
     let (stop, stopped) = oneshot::channel::<()>();
-    let gate = spawn_gate(
-        sockets.public,
-        sockets.gate_path.clone(),
-        reply_limit,
-        Arc::clone(&shared),
-        stopped,
-    )?;
+    let gate =
+        spawn_gate(sockets.public, sockets.gate_path.clone(), reply_limit, Arc::clone(&shared), stopped)?;
     let mut server = Server {
         stop: Some(stop),
         shared: Arc::clone(&shared),
@@ -117,34 +108,19 @@ pub fn serve_within(
         public_path: sockets.public_path,
         _lock: sockets.lock,
     };
-    let desk = Desk::new(
-        shared,
-        sockets.inner,
-        (sockets.inner_path, sockets.gate_path),
-        calls,
-        reply_limit,
-    );
+    let desk = Desk::new(shared, sockets.inner, (sockets.inner_path, sockets.gate_path), calls, reply_limit);
     server.threads.push(spawn("vpnd-http", move || desk.run())?);
     Ok(server)
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .stack_size(256 * 1024)
-        .spawn(body)
-        .map_err(Error::Thread)
+    thread::Builder::new().name(name.to_owned()).stack_size(256 * 1024).spawn(body).map_err(Error::Thread)
 }
 
 fn http_server(listener: &UnixListener, path: &Path) -> Result<Arc<tiny_http::Server>, Error> {
-    let failed = |words: String| Error::Http {
-        path: path.to_owned(),
-        words,
-    };
+    let failed = |words: String| Error::Http { path: path.to_owned(), words };
     let listener = listener.try_clone().map_err(|e| failed(e.to_string()))?;
-    tiny_http::Server::from_listener(listener, None)
-        .map(Arc::new)
-        .map_err(|e| failed(e.to_string()))
+    tiny_http::Server::from_listener(listener, None).map(Arc::new).map_err(|e| failed(e.to_string()))
 }
 
 fn spawn_gate(
@@ -154,10 +130,8 @@ fn spawn_gate(
     shared: Arc<Shared>,
     stopped: oneshot::Receiver<()>,
 ) -> Result<JoinHandle<()>, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Error::Thread)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
     listener.set_nonblocking(true).map_err(Error::Thread)?;
     spawn("vpnd-gate", move || {
         runtime.block_on(async {
@@ -169,17 +143,9 @@ fn spawn_gate(
                 shared.wake();
             });
             let inner_limit = reply_limit + Duration::from_secs(1);
-            gate::run(
-                listener,
-                Gate {
-                    inner,
-                    inner_limit,
-                    on_dead,
-                },
-                async {
-                    let _ = stopped.await;
-                },
-            )
+            gate::run(listener, Gate { inner, inner_limit, on_dead }, async {
+                let _ = stopped.await;
+            })
             .await;
         });
     })
@@ -233,26 +199,14 @@ impl Desk {
     ) -> Self {
         let (slips, replies) = mpsc::channel();
         let waiting = BTreeMap::new();
-        Self {
-            shared,
-            listener,
-            inner_path,
-            gate_path,
-            calls,
-            reply_limit,
-            waiting,
-            next: 0,
-            replies,
-            slips,
-        }
+        Self { shared, listener, inner_path, gate_path, calls, reply_limit, waiting, next: 0, replies, slips }
     }
 
     fn run(mut self) {
         while !self.shared.stopping.load(Ordering::Acquire) {
             let first = self.waiting.values().map(|(_, until)| *until).min();
-            let pause = first.map_or(Duration::from_secs(60), |until| {
-                until.saturating_duration_since(Instant::now())
-            });
+            let pause = first
+                .map_or(Duration::from_secs(60), |until| until.saturating_duration_since(Instant::now()));
             let mut failed = false;
             match self.shared.http().recv_timeout(pause) {
                 Ok(Some(request)) => self.admit(request),
@@ -278,9 +232,7 @@ impl Desk {
         let mut body = Vec::new();
         // The gate has the whole body already; the limit is for a reader that disagrees with it.
         let limit = BODY_MAX as u64 + 1;
-        if io::Read::read_to_end(&mut io::Read::take(request.as_reader(), limit), &mut body)
-            .is_err()
-        {
+        if io::Read::read_to_end(&mut io::Read::take(request.as_reader(), limit), &mut body).is_err() {
             return answer(request, &error(400, "the body did not arrive"));
         }
         let asked = match paths::read(request.method().as_str(), request.url(), &body) {
@@ -289,36 +241,21 @@ impl Desk {
         };
         self.next += 1;
         let id = self.next;
-        let mut slip = Slip {
-            id,
-            replies: self.slips.clone(),
-            shared: Arc::clone(&self.shared),
-            used: false,
-        };
+        let mut slip =
+            Slip { id, replies: self.slips.clone(), shared: Arc::clone(&self.shared), used: false };
         let reply = Box::new(move |result| slip.send(result));
-        self.waiting
-            .insert(id, (request, Instant::now() + self.reply_limit));
+        self.waiting.insert(id, (request, Instant::now() + self.reply_limit));
         // When the daemon's queue is full or gone, the slip comes back as a 503 by itself.
-        let _ = self.calls.try_send(Call {
-            request: asked,
-            reply,
-        });
+        let _ = self.calls.try_send(Call { request: asked, reply });
     }
 
     fn expire(&mut self) {
         let now = Instant::now();
-        let late: Vec<u64> = self
-            .waiting
-            .iter()
-            .filter(|(_, (_, until))| *until <= now)
-            .map(|(id, _)| *id)
-            .collect();
+        let late: Vec<u64> =
+            self.waiting.iter().filter(|(_, (_, until))| *until <= now).map(|(id, _)| *id).collect();
         for id in late {
             if let Some((request, _)) = self.waiting.remove(&id) {
-                let words = format!(
-                    "the daemon did not reply within {} s",
-                    self.reply_limit.as_secs_f32()
-                );
+                let words = format!("the daemon did not reply within {} s", self.reply_limit.as_secs_f32());
                 answer(request, &error(504, &words));
             }
         }
@@ -331,11 +268,7 @@ impl Desk {
         match http_server(&self.listener, &self.inner_path) {
             Ok(fresh) => {
                 let old = std::mem::replace(
-                    &mut *self
-                        .shared
-                        .http
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner),
+                    &mut *self.shared.http.lock().unwrap_or_else(PoisonError::into_inner),
                     fresh,
                 );
                 drop(old);

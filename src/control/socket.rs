@@ -42,14 +42,7 @@ pub fn open(run_dir: &Path) -> Result<Sockets, Error> {
     let public = bind(&unnamed)?;
     let public_path = socket_path(run_dir);
     fs::rename(&unnamed, &public_path).map_err(|e| failed("rename to", &public_path, e))?;
-    Ok(Sockets {
-        public,
-        inner,
-        inner_path,
-        gate_path,
-        public_path,
-        lock,
-    })
+    Ok(Sockets { public, inner, inner_path, gate_path, public_path, lock })
 }
 
 fn private_dir(dir: &Path) -> Result<(), Error> {
@@ -57,8 +50,7 @@ fn private_dir(dir: &Path) -> Result<(), Error> {
         Ok(()) => {}
         Err(e) => return Err(failed("create", dir, e)),
     }
-    fs::set_permissions(dir, Permissions::from_mode(0o700))
-        .map_err(|e| failed("set mode 0700 of", dir, e))
+    fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(|e| failed("set mode 0700 of", dir, e))
 }
 
 fn bind(path: &Path) -> Result<UnixListener, Error> {
@@ -90,17 +82,11 @@ fn lock(path: &Path) -> Result<File, Error> {
     }
     let e = io::Error::last_os_error();
     if e.kind() == io::ErrorKind::WouldBlock {
-        return Err(Error::Running {
-            lock: path.to_owned(),
-        });
+        return Err(Error::Running { lock: path.to_owned() });
     }
     Err(failed("lock", path, e))
 }
 
 fn failed(what: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Socket {
-        what,
-        path: path.to_owned(),
-        source,
-    }
+    Error::Socket { what, path: path.to_owned(), source }
 }

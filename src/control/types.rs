@@ -70,24 +70,15 @@ pub enum RefusalKind {
 impl Refusal {
     #[must_use]
     pub fn impossible(message: impl Into<String>) -> Self {
-        Self {
-            kind: RefusalKind::Impossible,
-            message: message.into(),
-        }
+        Self { kind: RefusalKind::Impossible, message: message.into() }
     }
     #[must_use]
     pub fn failed(message: impl Into<String>) -> Self {
-        Self {
-            kind: RefusalKind::Failed,
-            message: message.into(),
-        }
+        Self { kind: RefusalKind::Failed, message: message.into() }
     }
     #[must_use]
     pub fn unavailable(message: impl Into<String>) -> Self {
-        Self {
-            kind: RefusalKind::Unavailable,
-            message: message.into(),
-        }
+        Self { kind: RefusalKind::Unavailable, message: message.into() }
     }
 }
 
