@@ -250,3 +250,6 @@ pub fn short(hash: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+pub mod tests;
