@@ -1,6 +1,9 @@
 //! The control endpoint under hostile, slow and oversized requests: it still answers a good
 //! request within a bound, and threads and memory stay bounded.
 
+// Helpers of tests, which clippy.toml allows only inside #[test] functions.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;

@@ -87,7 +87,7 @@ impl Input {
     /// The last value given.
     #[must_use]
     pub fn option(&self, name: &str) -> Option<&str> {
-        self.all(name).last()
+        self.options.iter().rev().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
     }
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> + 'a {
         self.options.iter().filter(move |(n, _)| *n == name).map(|(_, value)| value.as_str())

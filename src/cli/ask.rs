@@ -45,7 +45,7 @@ pub fn done(run_dir: &Path, request: &Request) -> Result<Vec<String>, Error> {
 }
 
 /// The error, and what can be done without the daemon.
-fn told(error: &Error, verb: &str) -> String {
+pub fn told(error: &Error, verb: &str) -> String {
     let way_out = match (error, verb) {
         (Error::NotRunning { .. }, "lease") => "; it will read the lease when it starts",
         (Error::NotRunning { .. }, "disconnect") => "; 'service vpnd start' starts it, 'vpnd disarm' ends blocking without it",

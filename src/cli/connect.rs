@@ -30,7 +30,7 @@ pub fn run(input: &Input) -> Outcome {
             store(input, relay.as_deref())?;
             Err(format!("{error}; the wish is stored: 'service vpnd start' starts the daemon, which connects"))
         }
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(ask::told(&error, "connect")),
     }
 }
 

@@ -54,12 +54,15 @@ fn done_by_daemon(input: &Input) -> Outcome {
     Ok(DONE)
 }
 
+/// What goes, and how.
+type Step<'a> = (&'static str, &'a dyn Fn() -> Result<(), String>);
+
 /// Contract section 1, opening: under the old policy the tunnel goes; the open policy comes
 /// after it, the marker last.
 fn by_hand(input: &Input) -> Outcome {
     let state = input.state();
     let wanted = Stored { connect: false, ..state.wanted().unwrap_or_default() };
-    let steps: [(&str, &dyn Fn() -> Result<(), String>); 6] = [
+    let steps: [Step<'_>; 6] = [
         ("wanted state", &|| {
             let word = Stored { lockdown: None, latched: false, ..wanted.clone() };
             state.store_wanted(&word).map_err(|e| e.to_string())

@@ -153,6 +153,13 @@ fn without_table(daemon: &Daemon, kernel: &Kernel, kept: &Kept) -> Report {
 /// The daemon answers: connected only if the kernel agrees on every count.
 fn with_daemon(status: &Status, table: &Table, kernel: &Kernel) -> Report {
     let stated = status.policy.as_ref();
+    if table.state == PolicyState::Boot && stated.is_none_or(|policy| policy.hash != table.hash) {
+        let why = format!(
+            "the boot policy is in force ('vpnd block'); the daemon ({}) puts its own back at its next event",
+            status.state
+        );
+        return Report::new(Word::Blocked, why);
+    }
     if stated.is_some_and(|policy| policy.hash != table.hash) || stated.is_none() {
         let words = match stated {
             Some(policy) => format!("the daemon put {} ({})", short(&policy.hash), policy.state),
@@ -228,9 +235,6 @@ fn beside(daemon: &Daemon, kernel: &Kernel, kept: &Kept) -> Vec<String> {
     if stands && !kept.armed {
         out.push("the marker is missing: the router would be OPEN after a reboot".to_owned());
     }
-    if !stands && kernel.table.is_ok() && kept.armed && !matches!(daemon, Daemon::Hung(_)) {
-        out.push("the router is armed: it is blocked again after a reboot".to_owned());
-    }
     if let Some(trouble) = &kept.trouble {
         out.push(trouble.clone());
     }
@@ -244,7 +248,7 @@ fn beside(daemon: &Daemon, kernel: &Kernel, kept: &Kept) -> Vec<String> {
 /// Enough of a hash to compare by eye.
 #[must_use]
 pub fn short(hash: &str) -> String {
-    let mut out: String = hash.chars().take(12).collect();
+    let mut out: String = hash.chars().take(16).collect();
     if out.len() < hash.len() {
         out.push('…');
     }

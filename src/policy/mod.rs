@@ -6,7 +6,9 @@
 mod facts;
 mod row;
 mod stance;
+mod state;
 
 pub use facts::{Facts, WanDevice};
 pub use row::Row;
 pub use stance::{Stance, TunnelStance};
+pub use state::PolicyState;

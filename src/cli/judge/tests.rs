@@ -77,7 +77,7 @@ fn the_verdicts() {
         ("disconnected lockdown", "blocked barrier", true, Blocked, "lockdown on"),
         ("disconnected", "none", false, Open, "as if vpnd were not there"),
         // The daemon is gone; what stands, stands.
-        ("dead", "blocked barrier", true, Blocked, "daemon not running; table a1b2c3d4e5f6… (blocked) in force"),
+        ("dead", "blocked barrier", true, Blocked, "daemon not running; table a1b2c3d4e5f60718… (blocked) in force"),
         ("dead", "boot", true, Blocked, "(boot) in force"),
         ("dead", "connecting barrier", true, Blocked, "(connecting) in force"),
         ("dead", "connected barrier age=12", true, Connected, "daemon not running"),
@@ -101,6 +101,7 @@ fn the_verdicts() {
         ("connecting", "connected barrier age=1", true, Error, "rules in force are those of connected"),
         ("error", "connected barrier age=1", true, Error, "those of connected"),
         ("disconnected", "blocked", false, Error, "the daemon put none"),
+        ("connected", "boot barrier age=1", true, Blocked, "'vpnd block'"),
         ("connected", "unreadable", true, Error, "cannot tell"),
         ("dead", "unreadable", false, Error, "cannot tell"),
     ];
@@ -119,7 +120,6 @@ fn the_warnings() {
     };
     warned("connected", "connected age=12", true, "routing barrier is missing");
     warned("connected", "connected barrier age=12", false, "OPEN after a reboot");
-    warned("dead", "none", true, "blocked again after a reboot");
     warned("dead", "connected barrier age=12", true, "nobody checks the tunnel");
     warned("hung", "blocked barrier", true, "pid 77");
     let quiet = judge(&says("connected"), &kernel("connected barrier age=12"), &kept(true));
