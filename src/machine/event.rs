@@ -40,6 +40,7 @@ pub enum Event {
         settings: Arc<Settings>,
         broken: Vec<String>,
         facts: Facts,
+        online: bool,
         seed: u32,
     },
     /// The configuration was read again. `broken` is empty when it is good; otherwise `settings`
@@ -65,9 +66,13 @@ pub enum Event {
     /// Somebody deleted the tunnel device.
     TunnelGone,
     TimerFired(Timer),
-    /// An effect failed; the effects after it in the same list were not run.
+    /// From [`Effect::ReportDown`]. Comes before any event from outside.
+    TunnelDown,
+    /// An effect failed; `rest` are the effects after it in the same list, which were not run.
+    /// Comes before any other event.
     Failed {
         effect: Box<Effect>,
         error: String,
+        rest: Vec<Effect>,
     },
 }

@@ -20,10 +20,6 @@ mod rows;
 pub(crate) mod samples;
 mod stance;
 mod state;
-#[cfg(test)]
-mod tests;
-mod way;
-mod zones;
 
 pub use clause::{Action, Clause, Family, Match, Proto, Quoted};
 pub use compose::{Policy, compose};
@@ -31,5 +27,3 @@ pub use facts::{Facts, WanDevice};
 pub use row::Row;
 pub use stance::{Stance, TunnelStance};
 pub use state::PolicyState;
-pub use way::Way;
-pub use zones::{LanZone, Zones};
