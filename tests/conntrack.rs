@@ -1,4 +1,5 @@
 //! Deletion of connections, with real ones through a router that translates addresses.
+#![allow(clippy::unwrap_used)]
 
 mod netns;
 

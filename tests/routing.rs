@@ -1,4 +1,5 @@
 //! The routing barrier alone: no nftables table exists in any of these namespaces.
+#![allow(clippy::unwrap_used)]
 
 mod netns;
 
@@ -378,10 +379,8 @@ impl Tunnel {
             let flags = (libc::IFF_TUN | libc::IFF_NO_PI) as u16;
             request[16..18].copy_from_slice(&flags.to_ne_bytes());
             // SAFETY: `request` has the size of struct ifreq.
-            assert_eq!(
-                unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, request.as_mut_ptr()) },
-                0
-            );
+            let made = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, request.as_mut_ptr()) };
+            assert_eq!(made, 0);
             file
         });
         house.sh("rtr", "ip addr add 10.64.0.9/32 dev vpnd0; ip -6 addr add fc00:bbbb::9/128 dev vpnd0 nodad; ip link set vpnd0 up");
@@ -492,7 +491,8 @@ fn a_lease_is_renewed_and_only_with_its_server() {
     let frames = house.capture(|| renewed = wait("renew", 19));
     client.kill().unwrap();
     server.kill().unwrap();
-    (client.wait().unwrap(), server.wait().unwrap());
+    client.wait().unwrap();
+    server.wait().unwrap();
     let outside = log();
     std::fs::remove_dir_all(&folder).unwrap();
     assert!(bound, "no lease: {outside}");
@@ -573,4 +573,57 @@ fn strict_source_validation_is_told() {
     }
     println!("(rp_filter, answers ARP, hears the relay, hears it when marked): {seen:?}");
     assert_eq!(seen[0], ("0", true, true, true));
+}
+
+#[test]
+fn mending_and_changing_the_barrier_under_a_flood_lets_nothing_out() {
+    let house = House::build();
+    house.hostile_routes();
+    raise(&house, &settings(), Some(stance()));
+    let _tunnel = Tunnel::create(&house);
+    let facts = facts(&house, &settings());
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let frames = house.capture(|| {
+        let floods: Vec<_> = [("cli", INTERNET), ("cli", INTERNET6), ("rtr", INTERNET), ("rtr", INTERNET6)]
+            .into_iter()
+            .map(|(place, to)| {
+                let (stop, sent) = (stop.clone(), sent.clone());
+                house.inside(place, move || {
+                    let any = if to.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+                    let socket = std::net::UdpSocket::bind(any).unwrap();
+                    std::thread::spawn(move || {
+                        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                            let _ = socket.send_to(b"flood", at(to, 9999));
+                            sent.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                            std::thread::sleep(Duration::from_micros(500));
+                        }
+                    })
+                })
+            })
+            .collect();
+        house.run("rtr", move || async move {
+            let router = Router::open().unwrap();
+            let mut other = settings();
+            other.mark = Mark::new(0x51, 0xff).unwrap();
+            other.allow_wan_private = vec![net("192.0.2.0/24"), net("2001:db8:5::/48")];
+            for turn in 0..100 {
+                let (settings, tunnel) = match turn % 4 {
+                    0 => (settings(), None),
+                    1 => (settings(), Some(stance())),
+                    2 => (other.clone(), Some(stance())),
+                    _ => (other.clone(), None),
+                };
+                router.raise(&settings, &facts, tunnel.as_ref()).await.unwrap();
+            }
+        });
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        for flood in floods {
+            flood.join().unwrap();
+        }
+    });
+    let sent = sent.load(std::sync::atomic::Ordering::Relaxed);
+    println!("100 changes, {sent} packets meanwhile");
+    assert!(sent > 1000);
+    assert_eq!(leaks(&frames), 0);
 }

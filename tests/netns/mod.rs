@@ -1,7 +1,8 @@
 //! A house of network namespaces: clients on two LAN devices, a router, an ISP. No firewall.
 //!
 //! Needs root and iproute2. The host's own namespace is never touched.
-#![allow(dead_code)]
+// Each test binary uses a part of it, and a helper of tests may panic as a test may.
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
