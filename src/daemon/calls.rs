@@ -36,7 +36,7 @@ impl Daemon {
                 Ok(Reply::Done { notes })
             }
             Request::Lease { device, server } => {
-                self.inputs.lease(device, server).map_err(Refusal::failed)?;
+                self.inputs.lease(&device, server).map_err(Refusal::failed)?;
                 self.look().await;
                 Ok(Reply::Done { notes: Vec::new() })
             }
@@ -53,7 +53,8 @@ impl Daemon {
 
     /// A wish that nothing fits changes nothing.
     fn known(&self, wish: &str) -> Result<RelayName, Refusal> {
-        let name: RelayName = wish.parse().map_err(|error| Refusal::impossible(format!("'{wish}' {error}")))?;
+        let name: RelayName =
+            wish.parse().map_err(|error| Refusal::impossible(format!("'{wish}' {error}")))?;
         let fits = self.inputs.settings.relays.iter().any(|relay| {
             relay.name == name
                 || relay.country.eq_ignore_ascii_case(wish)

@@ -9,7 +9,7 @@ use crate::config::{self, IfName, Lan, Settings};
 use crate::machine::Event;
 use crate::policy::Facts;
 use crate::routing::Router;
-use crate::state::StateDir;
+use crate::state::{RunDir, StateDir};
 use crate::tunnel;
 
 use super::shell::Shell;
@@ -26,26 +26,22 @@ pub(super) struct Inputs {
     pub leases: BTreeMap<IfName, Ipv4Addr>,
     pub router: Router,
     config_dir: PathBuf,
-    leases_file: PathBuf,
+    run: RunDir,
 }
 
 impl Inputs {
     pub fn open(dirs: &Dirs, state: &StateDir) -> Result<Self, Error> {
-        let leases_file = dirs.run.join("leases.json");
-        let leases = std::fs::read(&leases_file)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default();
+        let run = RunDir::new(&dirs.run);
         let mut inputs = Self {
             settings: Arc::new(Settings::fallback(Lan::default())),
             broken: Vec::new(),
             warnings: Vec::new(),
             facts: Facts::default(),
             online: false,
-            leases,
+            leases: run.leases(),
             router: Router::open()?,
             config_dir: dirs.config.clone(),
-            leases_file,
+            run,
         };
         inputs.load(state);
         Ok(inputs)
@@ -142,14 +138,10 @@ impl Inputs {
     }
 
     /// Remembers a lease's server across a restart of the daemon, in RAM.
-    pub fn lease(&mut self, device: IfName, server: Option<Ipv4Addr>) -> Result<(), String> {
-        match server {
-            Some(server) => self.leases.insert(device, server),
-            None => self.leases.remove(&device),
-        };
-        let text = serde_json::to_vec(&self.leases).map_err(|error| error.to_string())?;
-        std::fs::write(&self.leases_file, text)
-            .map_err(|error| format!("writing {}: {error}", self.leases_file.display()))
+    pub fn lease(&mut self, device: &IfName, server: Option<Ipv4Addr>) -> Result<(), String> {
+        self.run.set_lease(device, server).map_err(|error| error.to_string())?;
+        self.leases = self.run.leases();
+        Ok(())
     }
 }
 

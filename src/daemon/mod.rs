@@ -41,7 +41,9 @@ pub enum Error {
     Runtime(std::io::Error),
     #[error("catching signals: {0}")]
     Signals(std::io::Error),
-    #[error("{0}: the daemon is switched off ('option enabled 0' in section 'main'); an armed block stays, 'vpnd disarm' ends it")]
+    #[error(
+        "{0}: the daemon is switched off ('option enabled 0' in section 'main'); an armed block stays, 'vpnd disarm' ends it"
+    )]
     SwitchedOff(String),
     #[error(transparent)]
     Control(#[from] control::Error),
@@ -126,14 +128,19 @@ impl Daemon {
                 _ = signals.terminate.recv() => return Ok(()),
                 _ = signals.interrupt.recv() => return Ok(()),
                 _ = signals.reload.recv() => self.reload().await,
-                Some(event) = self.shell.probe_event() => self.feed(event).await,
-                timer = self.shell.timers.next() => self.feed(Event::TimerFired(timer)).await,
+                event = self.shell.event() => self.feed(event).await,
                 () = sleep_until(look) => {
                     look = None;
                     self.look().await;
                 }
                 Some(call) = self.calls.recv() => self.answer(call).await,
-                () = changes.next(), if look.is_none() => look = Some(tokio::time::Instant::now() + SETTLE),
+                changed = changes.next(), if look.is_none() => {
+                    if let Err(error) = changed {
+                        eprintln!("vpnd: {error}; watching anew");
+                        changes = routing::watch()?;
+                    }
+                    look = Some(tokio::time::Instant::now() + SETTLE);
+                }
             }
         }
     }

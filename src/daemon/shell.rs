@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -11,7 +12,7 @@ use crate::firewall::{self, InForce, Nft, conntrack};
 use crate::machine::{Effect, Event};
 use crate::policy::{self, Stance, TunnelStance, flows};
 use crate::routing::sysctl;
-use crate::state::StateDir;
+use crate::state::{Generation, RunDir, StateDir};
 use crate::tunnel::{self, ProbeEvent};
 
 use super::Dirs;
@@ -111,7 +112,9 @@ impl Shell {
         match policy::compose(stance, &inputs.settings, &inputs.facts) {
             Some(policy) => {
                 let ruleset = firewall::compile(&policy);
-                self.in_force = Some(self.nft.apply(&ruleset).map_err(text)?);
+                let in_force = self.nft.apply(&ruleset).map_err(text)?;
+                self.note(&in_force);
+                self.in_force = Some(in_force);
             }
             None => {
                 self.nft.remove().map_err(text)?;
@@ -120,6 +123,15 @@ impl Shell {
         }
         self.stance = stance.clone();
         Ok(())
+    }
+
+    /// For `status`, should the daemon be dead. The kernel's own word counts; this only says when.
+    fn note(&self, in_force: &InForce) {
+        let when = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
+        let (state, hash) = (in_force.state.to_string(), in_force.hash.to_string());
+        if let Err(error) = RunDir::new(&self.run_dir).set_generation(&Generation { state, hash, when }) {
+            eprintln!("vpnd: {error}");
+        }
     }
 
     /// The tunnel as the stance has it, once the device is there.
@@ -218,19 +230,23 @@ impl Shell {
         })));
     }
 
-    /// The running probe's next word, as the machine's event.
-    pub async fn probe_event(&mut self) -> Option<Event> {
-        let Some(probe) = &mut self.probe else { return std::future::pending().await };
-        match probe.events.recv().await {
+    /// What the effects gave rise to: a timer, or the running probe's next word. Safe to drop
+    /// half-way.
+    pub async fn event(&mut self) -> Event {
+        let heard = tokio::select! {
+            timer = self.timers.next() => return Event::TimerFired(timer),
+            heard = hear(&mut self.probe) => heard,
+        };
+        match heard {
             Some(ProbeEvent::Answered { from, .. }) => {
                 self.answers = Some(from);
                 self.search_mtu(from);
-                Some(Event::Verified)
+                Event::Verified
             }
-            Some(ProbeEvent::Silent) => Some(Event::Silent),
-            None => {
+            // A probe that ended without a word is as bad as a silent tunnel.
+            Some(ProbeEvent::Silent) | None => {
                 self.probe = None;
-                Some(Event::Silent)
+                Event::Silent
             }
         }
     }
@@ -240,6 +256,13 @@ impl Shell {
 const ETHERNET_MTU: u32 = 1500;
 /// RFC 8200, section 5.
 const IPV6_LEAST_MTU: u32 = 1280;
+
+async fn hear(probe: &mut Option<Probe>) -> Option<ProbeEvent> {
+    match probe {
+        Some(probe) => probe.events.recv().await,
+        None => std::future::pending().await,
+    }
+}
 
 fn set_peer(settings: &Settings, name: &RelayName) -> Result<(), String> {
     match settings.relays.iter().find(|relay| relay.name == *name) {

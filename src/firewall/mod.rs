@@ -7,6 +7,8 @@
 mod base;
 mod child;
 mod compile;
+pub mod conntrack;
+mod conntrack_message;
 mod error;
 mod expr;
 mod names;

@@ -13,6 +13,7 @@ mod compose;
 mod connected;
 mod connecting;
 mod facts;
+pub mod flows;
 mod nets;
 mod row;
 mod rows;
@@ -20,6 +21,10 @@ mod rows;
 pub(crate) mod samples;
 mod stance;
 mod state;
+#[cfg(test)]
+mod tests;
+mod way;
+mod zones;
 
 pub use clause::{Action, Clause, Family, Match, Proto, Quoted};
 pub use compose::{Policy, compose};
@@ -27,3 +32,5 @@ pub use facts::{Facts, WanDevice};
 pub use row::Row;
 pub use stance::{Stance, TunnelStance};
 pub use state::PolicyState;
+pub use way::Way;
+pub use zones::{LanZone, Zones};
