@@ -48,7 +48,8 @@ impl fmt::Display for Problem {
 /// A value as a message may show it.
 #[must_use]
 pub fn shown(option: &str, value: &[u8]) -> String {
-    if option.ends_with("_key") || option == "privatekey" || option == "presharedkey" {
+    let secret = option.to_ascii_lowercase().ends_with("key") || holds_key(value);
+    if secret && !value.is_empty() {
         return HIDDEN.to_owned();
     }
     let mut out = String::new();
@@ -75,12 +76,21 @@ pub fn shown(option: &str, value: &[u8]) -> String {
     out
 }
 
+/// A key pasted where something else is meant is still a secret: 32 bytes in base64 or hex, or
+/// nearly so.
+fn holds_key(value: &[u8]) -> bool {
+    value.split(|b| !(b.is_ascii_alphanumeric() || b"+/=".contains(b))).any(|run| run.len() >= 40)
+}
+
 /// Collects what is found in one file.
 pub(super) struct Report {
-    pub file: String,
+    file: String,
     pub problems: Vec<Problem>,
     pub warnings: Vec<Problem>,
 }
+
+/// Of each sort and file; a hostile file could otherwise fill the memory with complaints.
+const MOST: usize = 200;
 
 /// Where in a file something stands.
 #[derive(Debug, Clone, Copy)]
@@ -108,11 +118,11 @@ impl Report {
     }
     pub fn problem(&mut self, place: Place<'_>, message: impl Into<String>) {
         let problem = self.build(place, message.into());
-        self.problems.push(problem);
+        push(&mut self.problems, problem);
     }
     pub fn warning(&mut self, place: Place<'_>, message: impl Into<String>) {
         let warning = self.build(place, message.into());
-        self.warnings.push(warning);
+        push(&mut self.warnings, warning);
     }
     fn build(&self, place: Place<'_>, message: String) -> Problem {
         Problem {
@@ -123,5 +133,16 @@ impl Report {
             value: shown(place.option, place.value),
             message,
         }
+    }
+}
+
+fn push(list: &mut Vec<Problem>, problem: Problem) {
+    if list.len() < MOST {
+        list.push(problem);
+    } else if list.len() == MOST {
+        let file = problem.file;
+        let message = format!("has more than {MOST} of these; the rest is not listed");
+        let (section, option, value) = (String::new(), String::new(), String::new());
+        list.push(Problem { file, line: None, section, option, value, message });
     }
 }

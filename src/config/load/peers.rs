@@ -46,7 +46,7 @@ impl Ranges {
             return Err(format!("lies in the LAN ({net}); a host beyond the WAN is needed"));
         }
         if let Some(net) = self.tunnel.iter().find(|net| net.contains(&ip)) {
-            return Err(format!("lies in the tunnel's range ({net}); it must be outside"));
+            return Err(format!("lies in the tunnel's range ({}); it must be outside", net.trunc()));
         }
         Ok(address)
     }
