@@ -1,6 +1,8 @@
 //! Table tests of the configuration: one text file per case under tests/golden/config, holding the
 //! files of /etc/config and what is expected of them. `VPND_UPDATE_GOLDEN=1` rewrites what is expected.
 
+#![allow(clippy::unwrap_used)] // helpers of tests, outside of test functions
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
