@@ -247,6 +247,3 @@ fn relays(sections: &[Section], report: &mut Report, ranges: &Ranges) -> Vec<Rel
         })
         .collect()
 }
-
-#[cfg(test)]
-mod tests;
