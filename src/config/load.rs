@@ -44,7 +44,11 @@ pub fn load(config_dir: &Path) -> Loaded {
         }
     };
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
-    for report in [vpnd, network, firewall] {
+    for mut report in [vpnd, network, firewall] {
+        // Down the file, as its reader goes; what is missing comes last.
+        let by_line = |problem: &Problem| problem.line.unwrap_or(usize::MAX);
+        report.problems.sort_by_key(by_line);
+        report.warnings.sort_by_key(by_line);
         problems.extend(report.problems);
         warnings.extend(report.warnings);
     }
@@ -243,6 +247,3 @@ fn relays(sections: &[Section], report: &mut Report, ranges: &Ranges) -> Vec<Rel
         })
         .collect()
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,7 +1,9 @@
 //! UCI -> [`Settings`]: newtypes that cannot hold a bad value; all errors at once.
 //!
-//! Depends on no other room. `uci.rs` reads the file format, `load.rs` turns sections into
-//! settings, `import.rs` reads wg-quick files, `names.rs` and `settings.rs` hold the types.
+//! Depends on no other room. `uci.rs` reads and writes the file format, `load.rs` turns sections
+//! into settings (`load/`: the LAN decision, tunnel and relays), `import.rs` reads wg-quick files,
+//! `value.rs` parses single values, `problem.rs` says what is wrong, `names.rs` and `settings.rs`
+//! hold the types.
 
 pub mod import;
 mod load;

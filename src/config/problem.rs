@@ -48,7 +48,8 @@ impl fmt::Display for Problem {
 /// A value as a message may show it.
 #[must_use]
 pub fn shown(option: &str, value: &[u8]) -> String {
-    if !value.is_empty() && option.to_ascii_lowercase().ends_with("key") {
+    let secret = option.to_ascii_lowercase().ends_with("key") || holds_key(value);
+    if secret && !value.is_empty() {
         return HIDDEN.to_owned();
     }
     let mut out = String::new();
@@ -73,6 +74,12 @@ pub fn shown(option: &str, value: &[u8]) -> String {
         }
     }
     out
+}
+
+/// A key pasted where something else is meant is still a secret: 32 bytes in base64 or hex, or
+/// nearly so.
+fn holds_key(value: &[u8]) -> bool {
+    value.split(|b| !(b.is_ascii_alphanumeric() || b"+/=".contains(b))).any(|run| run.len() >= 40)
 }
 
 /// Collects what is found in one file.

@@ -21,10 +21,9 @@ pub(super) struct Decision<'a> {
     zones: Zones,
     zones_known: bool,
     devices: BTreeMap<IfName, LanDevice>,
-    /// Why the network file cannot be relied on; None where it can.
-    pub report: &'a mut Report,
-    pub network_report: &'a mut Report,
-    pub firewall_report: &'a mut Report,
+    report: &'a mut Report,
+    network_report: &'a mut Report,
+    firewall_report: &'a mut Report,
 }
 
 impl<'a> Decision<'a> {
@@ -60,11 +59,16 @@ impl<'a> Decision<'a> {
             self.add_listed(main, name, item);
         }
         if automatic {
-            self.add_automatic();
+            self.add_automatic(false);
+            if self.devices.is_empty() {
+                // An error in any case, but the owner must be able to get in and mend it.
+                self.add_automatic(true);
+            }
         }
         self.add_prefixes();
         self.mark_unfit();
-        if self.devices.is_empty() {
+        let files_read = self.network_report.problems.is_empty() && self.firewall_report.problems.is_empty();
+        if self.devices.is_empty() && files_read {
             self.report.problem(
                 Place::missing(&main.title, "lan_device"),
                 "no LAN was found: list its devices (lan_device) or its networks (lan_network), or \
@@ -79,6 +83,7 @@ impl<'a> Decision<'a> {
         let by_device = by_device && !automatic;
         match read_package(&config_dir.join("network")) {
             Ok(package) => self.network = Network::read(&package),
+            Err(fault) if by_device && fault.missing => {}
             Err(fault) if by_device => fault.into_warning(self.network_report),
             Err(fault) => fault.into_problem(self.network_report),
         }
@@ -140,14 +145,14 @@ impl<'a> Decision<'a> {
         }
     }
 
-    fn add_automatic(&mut self) {
+    fn add_automatic(&mut self, with_gateway: bool) {
         let names: Vec<String> = self
             .network
             .interfaces
             .iter()
             .filter(|(name, interface)| {
                 interface.proto == "static"
-                    && interface.gateway.is_none()
+                    && interface.has_gateway_option() == with_gateway
                     && !interface.disabled
                     && self.zones.hold_lan(name)
             })

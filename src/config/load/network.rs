@@ -31,6 +31,10 @@ impl Interface {
     pub fn is_uplink(&self) -> bool {
         self.gateway.is_some() || !self.has_own_address()
     }
+    /// True for `option gateway`, false where only a `config route` leads out through it.
+    pub fn has_gateway_option(&self) -> bool {
+        self.gateway.as_ref().is_some_and(|(option, _)| !option.starts_with("route"))
+    }
     /// Protocols that ask nobody for an address.
     pub fn has_own_address(&self) -> bool {
         matches!(self.proto.as_str(), "" | "none" | "static" | "wireguard" | "batadv")
@@ -142,13 +146,17 @@ impl Network {
         BTreeSet::new()
     }
 
-    /// All devices that a uplink interface uses, with the interface's name.
+    /// All devices that an uplink interface uses, with the interface's name.
     pub fn uplinks(&self) -> BTreeMap<String, String> {
-        self.interfaces
-            .iter()
-            .filter(|(_, interface)| interface.is_uplink() && !interface.disabled)
-            .flat_map(|(name, _)| self.devices(name).into_iter().map(|device| (device, name.clone())))
-            .collect()
+        let mut uplinks = BTreeMap::new();
+        for (name, interface) in &self.interfaces {
+            if interface.is_uplink() && !interface.disabled {
+                for device in self.devices(name) {
+                    uplinks.entry(device).or_insert_with(|| name.clone());
+                }
+            }
+        }
+        uplinks
     }
 
     pub fn ports(&self, bridge: &str) -> impl Iterator<Item = &String> {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::fields::Fields;
 use crate::config::names::RelayName;
-use crate::config::problem::{Place, Report};
+use crate::config::problem::{Place, Report, shown};
 use crate::config::settings::{Lan, Relay, TunnelSettings};
 use crate::config::uci::Section;
 use crate::config::value::{self, Endpoint};
@@ -46,7 +46,7 @@ impl Ranges {
             return Err(format!("lies in the LAN ({net}); a host beyond the WAN is needed"));
         }
         if let Some(net) = self.tunnel.iter().find(|net| net.contains(&ip)) {
-            return Err(format!("lies in the tunnel's range ({net}); it must be outside"));
+            return Err(format!("lies in the tunnel's range ({}); it must be outside", net.trunc()));
         }
         Ok(address)
     }
@@ -140,11 +140,12 @@ pub(super) fn relay(
     let public_key = required_key(fields, report, "public_key");
     let preshared_key = fields.one(report, "preshared_key", value::key);
     let allowed_ips = fields.values(report, "allowed_ip", value::prefix);
+    // Shown by status and LuCI later: nothing that a message would have to escape.
     let place = |text: &str| {
-        if text.chars().any(char::is_control) || text.len() > 64 {
-            Err("is no place's name (up to 64 characters, no control characters)".to_owned())
-        } else {
+        if shown("", text.as_bytes()) == text {
             Ok(text.to_owned())
+        } else {
+            Err("is no place's name (up to 80 characters, no control characters)".to_owned())
         }
     };
     let country = fields.one(report, "country", place).unwrap_or_default();

@@ -142,7 +142,7 @@ fn verify(
     successor: &[Option<usize>],
     new: &[NewSection],
 ) -> Result<(), EditError> {
-    let differs = || EditError::Differs(new.first().map_or_else(String::new, |section| title(section)));
+    let differs = || EditError::Differs(new.first().map_or_else(String::new, title));
     let after = parse(out).map_err(|_| differs())?;
     let wanted: Vec<Shape> = new.iter().map(shape_of_new).collect();
     let kept: Vec<Shape> = before

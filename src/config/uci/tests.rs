@@ -93,13 +93,10 @@ fn limits_size_and_count() {
 
 #[test]
 fn takes_no_quadratic_time() {
-    // 60,000 different options, then each once more: well under a second even unoptimised; the
-    // straightforward search needs minutes.
+    // Under a second even unoptimised; a search through all options for each needs minutes.
     let mut text = String::from("config a\n");
-    for round in 0..1 {
-        for option in 0..60_000 {
-            text.push_str(&format!("o x{option} {round}\n"));
-        }
+    for option in 0..60_000 {
+        text.push_str(&format!("o x{option} 1\n"));
     }
     let started = std::time::Instant::now();
     assert_eq!(parse(text.as_bytes()).unwrap().sections[0].options.len(), 60_000);
