@@ -253,6 +253,23 @@ fn lan_networks_reach_each_other_and_the_router() {
 }
 
 #[test]
+fn a_lan_device_without_ipv6_is_no_obstacle() {
+    let house = House::build();
+    house.sh("rtr", "sysctl -qw net.ipv6.conf.lan0.disable_ipv6=1; ip link set lan1 mtu 1000");
+    let mut settings = settings();
+    settings.lan.devices.push(vpnd::config::LanDevice {
+        name: name("br-later"),
+        prefixes: vec![net("192.168.5.0/24"), net("fd00:5::/64")],
+        forward: true,
+    });
+    raise(&house, &settings, Some(stance()));
+    let wanted = house.tables();
+    raise(&house, &settings, Some(stance()));
+    assert_eq!(house.tables(), wanted);
+    assert!(house.pings("cli", "192.168.1.1") && house.pings("cli", "192.168.2.2"));
+}
+
+#[test]
 fn raising_is_idempotent_and_mends() {
     let house = House::build();
     let settings = settings();

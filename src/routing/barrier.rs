@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -11,7 +12,6 @@ use netlink_packet_route::rule::RuleMessage;
 use crate::config::{IfName, Mark, Settings};
 use crate::policy::{Facts, TunnelStance};
 
-use super::facts::Path;
 use super::netlink::Netlink;
 use super::plan::{self, Family, PRIORITIES, TABLE_LAN, TABLE_TUNNEL};
 use super::route::{self, Route};
@@ -53,7 +53,7 @@ impl Router {
     ///
     /// # Errors
     /// When the kernel fails to answer at all.
-    pub async fn route_to(&self, to: IpAddr, mark: Mark) -> Result<Option<Path>, Error> {
+    pub async fn route_to(&self, to: IpAddr, mark: Mark) -> Result<Option<facts::Path>, Error> {
         facts::route_to(&Netlink::open()?, to, mark).await
     }
 
@@ -74,10 +74,13 @@ impl Router {
         let mut last = Ok(());
         for _ in 0..PASSES {
             let snapshot = Snapshot::take(&netlink).await?;
-            let wanted = Wanted {
+            let mut wanted = Wanted {
                 rules: plan::rules(settings, facts),
                 routes: plan::routes(settings, facts, tunnel, &snapshot),
             };
+            let families: Vec<Family> = families().collect();
+            wanted.rules.retain(|rule| families.contains(&rule.family));
+            wanted.routes.retain(|r| families.contains(&Family::of_address(r.to.addr())));
             last = match Standing::read(&netlink).await?.bring_to(&wanted, &netlink).await {
                 Ok(0) => return Ok(()),
                 Ok(_) => {
@@ -109,6 +112,13 @@ impl Router {
     }
 }
 
+/// A kernel without IPv6 has no IPv6 rules, and needs none. (One with IPv6 but without its rules
+/// refuses them, which is an error.)
+fn families() -> impl Iterator<Item = Family> {
+    let has_v6 = Path::new("/proc/sys/net/ipv6").exists();
+    Family::ALL.into_iter().filter(move |family| has_v6 || *family == Family::V4)
+}
+
 #[derive(Default)]
 struct Wanted {
     rules: Vec<Rule>,
@@ -125,7 +135,7 @@ struct Standing {
 impl Standing {
     async fn read(netlink: &Netlink) -> Result<Self, Error> {
         let mut standing = Self { rules: Vec::new(), routes: Vec::new() };
-        for family in Family::ALL {
+        for family in families() {
             let question = RouteNetlinkMessage::GetRule(rule::question(family));
             for answer in netlink.dump(question, &format!("listing the {family} rules")).await? {
                 if let RouteNetlinkMessage::NewRule(message) = answer {
@@ -196,7 +206,14 @@ impl Work<'_> {
         // APPEND: several devices may have the same prefix (fe80::/64 on each).
         let flags = NLM_F_CREATE | NLM_F_APPEND;
         let result = self.netlink.change(message, flags, || format!("adding the route {route}")).await;
-        self.note(result, libc::EEXIST);
+        // The device went down or away just now, or has IPv6 switched off (EACCES; ENODEV below
+        // an MTU of 1280): without the route its packets end in the barrier, and its next change
+        // brings us back here.
+        let passing = [libc::ENETDOWN, libc::ENODEV, libc::EACCES];
+        match &result {
+            Err(error) if error.errno().is_some_and(|errno| passing.contains(&errno)) => {}
+            _ => self.note(result, libc::EEXIST),
+        }
     }
 
     async fn add_rule(&mut self, rule: &Rule) {

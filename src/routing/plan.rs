@@ -1,10 +1,10 @@
 //! The barrier's rules and routes, as values: what contract section 3 comes to. Pure.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::IpNet;
 
 use crate::config::{IfName, PortProto, Settings};
 use crate::policy::{Facts, TunnelStance};
@@ -46,7 +46,6 @@ const PRIORITY_UNREACHABLE: u32 = 199;
 const METRIC_V6: u32 = 1024;
 /// Behind any route that somebody may add to the tunnel's table.
 const METRIC_LAST: u32 = 0xffff_fff0;
-const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
 const DHCP_CLIENT: u16 = 68;
 const DHCP_SERVER: u16 = 67;
 
@@ -152,9 +151,9 @@ pub(super) fn routes(
             continue;
         };
         let known = facts.lan_prefixes.get(&device.name).map_or(&[][..], Vec::as_slice);
+        // The kernel's include fe80::/64 wherever IPv6 is on.
         let mut prefixes = link.prefixes();
         prefixes.extend(known.iter().chain(&device.prefixes).map(IpNet::trunc));
-        prefixes.push(Ipv6Net::new_assert(LINK_LOCAL, 64).into());
         prefixes.retain(|prefix| prefix.prefix_len() != 0);
         routes.extend(prefixes.into_iter().map(|prefix| connected(prefix, link)));
     }
