@@ -41,7 +41,6 @@ const VERBS: &[Spec] = &[
     Spec { verb: "disarm", values: "", count: (0, 0), does: "end all blocking, lockdown included; works with a dead daemon too", options: &[YES] },
     Spec { verb: "import", values: "FILE.conf", count: (1, 1), does: "take tunnel and relay from a wg-quick file into the configuration", options: &[
         ("name", Some("NAME"), "the relay's name (default: the file's)"),
-        ("print", None, "print the new configuration, write nothing"),
     ] },
     Spec { verb: "check", values: "", count: (0, 0), does: "read the configuration and say all that is wrong with it", options: &[] },
     Spec { verb: "block", values: "", count: (0, 0), does: "put the boot policy in force at once, without the daemon", options: &[

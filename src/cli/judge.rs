@@ -145,7 +145,8 @@ fn without_table(daemon: &Daemon, kernel: &Kernel, kept: &Kept) -> Report {
             .warn("'vpnd disarm' removes what is left"),
         (None, false) => Report::new(Word::Open, match daemon {
             Daemon::Answers(_) => "disconnected, lockdown off: as if vpnd were not there",
-            _ => "not armed; daemon not running: as if vpnd were not there",
+            Daemon::Dead => "not armed; daemon not running: as if vpnd were not there",
+            Daemon::Hung(_) => "not armed; daemon hung: as if vpnd were not there",
         }),
     }
 }
