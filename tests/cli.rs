@@ -40,7 +40,9 @@ impl Router {
     fn vpnd(&self, line: &str) -> (i32, String, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_vpnd"))
             .args(line.split_whitespace())
-            .args(["config", "run", "state"].iter().map(|d| format!("--{d}-dir={}", self.0.join(d).display())))
+            .args(
+                ["config", "run", "state"].iter().map(|d| format!("--{d}-dir={}", self.0.join(d).display())),
+            )
             .output()
             .unwrap();
         let Output { status, stdout, stderr } = output;
@@ -51,7 +53,10 @@ impl Router {
     fn expect(&self, line: &str, code: i32, words: &str) -> String {
         let (found, out, err) = self.vpnd(line);
         let all = out + &err;
-        assert!(found == code && all.contains(words), "vpnd {line}: exit {found}, wanted {code} and '{words}':\n{all}");
+        assert!(
+            found == code && all.contains(words),
+            "vpnd {line}: exit {found}, wanted {code} and '{words}':\n{all}"
+        );
         all
     }
 }
@@ -102,7 +107,10 @@ fn without_a_daemon() {
 fn check_says_everything_at_once() {
     let r = Router::new("check");
     r.expect("check", 0, "good: LAN br-lan; 1 relays");
-    r.config("vpnd", &VPND.replace("198.51.100.1:51820", "se.example:51820").replace("10.64.0.2/32", "10.64.0.2/33"));
+    r.config(
+        "vpnd",
+        &VPND.replace("198.51.100.1:51820", "se.example:51820").replace("10.64.0.2/32", "10.64.0.2/33"),
+    );
     let said = r.expect("check", 1, "2 errors");
     assert!(said.contains("relay 'one'") && said.contains("10.64.0.2/33"), "{said}");
     let key = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";

@@ -48,7 +48,9 @@ pub fn done(run_dir: &Path, request: &Request) -> Result<Vec<String>, Error> {
 pub fn told(error: &Error, verb: &str) -> String {
     let way_out = match (error, verb) {
         (Error::NotRunning { .. }, "lease") => "; it will read the lease when it starts",
-        (Error::NotRunning { .. }, "disconnect") => "; 'service vpnd start' starts it, 'vpnd disarm' ends blocking without it",
+        (Error::NotRunning { .. }, "disconnect") => {
+            "; 'service vpnd start' starts it, 'vpnd disarm' ends blocking without it"
+        }
         (Error::NotRunning { .. }, _) => "; 'service vpnd start' starts it",
         (Error::NoAnswer { .. }, _) => "; 'service vpnd restart' ends it and keeps blocking",
         _ => "",
@@ -61,7 +63,9 @@ fn lease(input: &Input, device: &str) -> Result<Request, String> {
     let device: crate::config::IfName = device.parse().map_err(|e| format!("'{device}' {e}"))?;
     let server = match input.values.get(1).map(String::as_str) {
         None | Some("") => None,
-        Some(text) => Some(text.parse().map_err(|_| format!("'{text}' is no IPv4 address of a DHCP server"))?),
+        Some(text) => {
+            Some(text.parse().map_err(|_| format!("'{text}' is no IPv4 address of a DHCP server"))?)
+        }
     };
     crate::state::RunDir::new(&input.run_dir).set_lease(&device, server).map_err(|e| e.to_string())?;
     Ok(Request::Lease { device, server })

@@ -23,9 +23,7 @@ pub fn run(input: &Input) -> Outcome {
     let policy = policy::compose(&Stance::Boot, &settings, &Facts::default())
         .ok_or("no boot policy could be composed; this is a bug")?;
     let rules = firewall::compile(&policy);
-    let in_force = Nft::new(kernel::nft_program())
-        .apply(&rules)
-        .map_err(|e| format!("NOT BLOCKED: {e}"))?;
+    let in_force = Nft::new(kernel::nft_program()).apply(&rules).map_err(|e| format!("NOT BLOCKED: {e}"))?;
     text::say(&format!(
         "blocked: table {} ({}) in force after {} ms; LAN from {source}",
         super::judge::short(&in_force.hash.to_string()),

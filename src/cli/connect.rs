@@ -17,7 +17,9 @@ pub fn run(input: &Input) -> Outcome {
     let relay = input.values.first().cloned();
     let wait = match input.option("wait") {
         None => WAIT,
-        Some(text) => Duration::from_secs(text.parse().map_err(|_| format!("--wait: '{text}' is no number of seconds"))?),
+        Some(text) => Duration::from_secs(
+            text.parse().map_err(|_| format!("--wait: '{text}' is no number of seconds"))?,
+        ),
     };
     match ask::done(&input.run_dir, &Request::Connect { relay: relay.clone() }) {
         Ok(notes) if input.flag("no-wait") => {
@@ -28,7 +30,9 @@ pub fn run(input: &Input) -> Outcome {
         Ok(_) => wait_until(input, Instant::now() + wait),
         Err(error @ Error::NotRunning { .. }) => {
             store(input, relay.as_deref())?;
-            Err(format!("{error}; the wish is stored: 'service vpnd start' starts the daemon, which connects"))
+            Err(format!(
+                "{error}; the wish is stored: 'service vpnd start' starts the daemon, which connects"
+            ))
         }
         Err(error) => Err(ask::told(&error, "connect")),
     }
@@ -50,7 +54,9 @@ fn wait_until(input: &Input, until: Instant) -> Outcome {
         }
         if Instant::now() >= until {
             let cause = last.and_then(|s| s.cause).map(|c| format!(" ({c})")).unwrap_or_default();
-            return Err(format!("not connected yet{cause}; the daemon goes on trying: 'vpnd status --watch'"));
+            return Err(format!(
+                "not connected yet{cause}; the daemon goes on trying: 'vpnd status --watch'"
+            ));
         }
         std::thread::sleep(POLL);
     }

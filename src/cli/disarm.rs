@@ -22,7 +22,9 @@ pub fn run(input: &Input) -> Outcome {
         Err(Error::NoAnswer { pid, limit, .. }) => Err(format!(
             "the daemon is running but does not answer within {} s. It would block again, so stop it first: {}, then 'vpnd disarm' again",
             limit.as_secs(),
-            pid.map_or("'service vpnd stop'".to_owned(), |pid| format!("'service vpnd stop' or 'kill -9 {pid}'"))
+            pid.map_or("'service vpnd stop'".to_owned(), |pid| format!(
+                "'service vpnd stop' or 'kill -9 {pid}'"
+            ))
         )),
         Err(error) => Err(error.to_string()),
     }
@@ -45,10 +47,16 @@ fn confirmed(input: &Input) -> Result<(), String> {
 /// The daemon said yes; the kernel and the marker have to say so, too.
 fn done_by_daemon(input: &Input) -> Outcome {
     if let Ok(Some(table)) = kernel::table() {
-        return Err(format!("the daemon took the word, but its rules ({}) are still in force: see 'vpnd status'", table.state));
+        return Err(format!(
+            "the daemon took the word, but its rules ({}) are still in force: see 'vpnd status'",
+            table.state
+        ));
     }
     if input.state().armed() {
-        return Err(format!("open now, but blocked again after a reboot: {} is still there", input.state().marker().display()));
+        return Err(format!(
+            "open now, but blocked again after a reboot: {} is still there",
+            input.state().marker().display()
+        ));
     }
     text::say("disarmed: as if vpnd were not there");
     Ok(DONE)
@@ -67,7 +75,9 @@ fn by_hand(input: &Input) -> Outcome {
             let word = Stored { lockdown: None, latched: false, ..wanted.clone() };
             state.store_wanted(&word).map_err(|e| e.to_string())
         }),
-        ("tunnel device", &|| kernel::in_runtime(async { tunnel::destroy().await.map_err(|e| e.to_string()) })),
+        ("tunnel device", &|| {
+            kernel::in_runtime(async { tunnel::destroy().await.map_err(|e| e.to_string()) })
+        }),
         ("routing barrier", &|| {
             kernel::in_runtime(async {
                 Router::open().map_err(|e| e.to_string())?.lower().await.map_err(|e| e.to_string())
@@ -75,7 +85,9 @@ fn by_hand(input: &Input) -> Outcome {
         }),
         ("sysctls", &|| sysctl::lower(&input.run_dir).map_err(|e| e.to_string())),
         ("rules", &|| Nft::new(kernel::nft_program()).remove().map_err(|e| e.to_string())),
-        ("marker", &|| state.disarm().map_err(|e| format!("open now, but blocked again after a reboot: {e}"))),
+        ("marker", &|| {
+            state.disarm().map_err(|e| format!("open now, but blocked again after a reboot: {e}"))
+        }),
     ];
     text::say("the daemon is not running: doing it directly");
     let mut failed = 0;

@@ -41,7 +41,9 @@ fn device() -> Result<Option<Device>, String> {
 }
 
 fn barrier() -> Result<bool, String> {
-    in_runtime(async { Router::open().map_err(|e| e.to_string())?.standing().await.map_err(|e| e.to_string()) })
+    in_runtime(async {
+        Router::open().map_err(|e| e.to_string())?.standing().await.map_err(|e| e.to_string())
+    })
 }
 
 /// Runs what the rooms over netlink need: a current-thread runtime and a `LocalSet`.
@@ -49,6 +51,7 @@ fn barrier() -> Result<bool, String> {
 /// # Errors
 /// The future's own, or that no runtime could be had.
 pub fn in_runtime<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     tokio::task::LocalSet::new().block_on(&runtime, work)
 }

@@ -8,15 +8,20 @@ use crate::control::{RelayStatus, Reply, Request};
 
 pub fn run(input: &Input) -> Outcome {
     let filter = input.values.first().cloned().filter(|f| !f.is_empty());
-    let relays = match client::call(&input.run_dir, &Request::Relays { filter: filter.clone() }, ask::PATIENCE) {
-        Ok(Reply::Relays(relays)) => relays,
-        Ok(_) => return Err("the daemon's reply makes no sense".to_owned()),
-        Err(error @ Error::Refused { .. }) => return Err(error.to_string()),
-        Err(error) => {
-            eprintln!("vpnd relays: {}; reading {}", text::clean(&error.to_string()), input.config_dir.join("vpnd").display());
-            configured(input, filter.as_deref())?
-        }
-    };
+    let relays =
+        match client::call(&input.run_dir, &Request::Relays { filter: filter.clone() }, ask::PATIENCE) {
+            Ok(Reply::Relays(relays)) => relays,
+            Ok(_) => return Err("the daemon's reply makes no sense".to_owned()),
+            Err(error @ Error::Refused { .. }) => return Err(error.to_string()),
+            Err(error) => {
+                eprintln!(
+                    "vpnd relays: {}; reading {}",
+                    text::clean(&error.to_string()),
+                    input.config_dir.join("vpnd").display()
+                );
+                configured(input, filter.as_deref())?
+            }
+        };
     if input.flag("json") {
         text::say(&serde_json::to_string_pretty(&relays).map_err(|e| e.to_string())?);
     } else if !relays.is_empty() {
@@ -42,8 +47,10 @@ fn table(relays: &[RelayStatus]) -> String {
     let name = relays.iter().map(|r| r.name.as_str().len()).max().unwrap_or(0);
     let place = |r: &RelayStatus| format!("{} {}", r.country, r.city).trim().to_owned();
     let wide = relays.iter().map(|r| place(r).chars().count()).max().unwrap_or(0);
-    let lines: Vec<_> =
-        relays.iter().map(|r| format!("{:name$}  {:wide$}  {}", r.name.as_str(), place(r), r.endpoint)).collect();
+    let lines: Vec<_> = relays
+        .iter()
+        .map(|r| format!("{:name$}  {:wide$}  {}", r.name.as_str(), place(r), r.endpoint))
+        .collect();
     lines.join("\n")
 }
 

@@ -23,24 +23,34 @@ pub fn human(seen: &Seen) -> String {
     let mut row = |name: &str, value: String| {
         let _ = writeln!(out, "  {name:10} {value}");
     };
-    row("rules", match &seen.kernel.table {
-        Ok(Some(table)) => format!("{}, {}", table.state, short(&table.hash)),
-        Ok(None) => "none".to_owned(),
-        Err(why) => format!("cannot be looked at: {why}"),
-    });
-    row("barrier", match &seen.kernel.barrier {
-        Ok(true) => "stands".to_owned(),
-        Ok(false) => "none".to_owned(),
-        Err(why) => format!("cannot be looked at: {why}"),
-    });
-    row("tunnel", match &seen.kernel.device {
-        Ok(Some(device)) => {
-            let age = device.handshake_age_s.map_or("none yet".to_owned(), |age| format!("{} ago", span(age)));
-            format!("handshake {age}, received {}, sent {}", bytes(device.rx), bytes(device.tx))
-        }
-        Ok(None) => "no device".to_owned(),
-        Err(why) => format!("cannot be looked at: {why}"),
-    });
+    row(
+        "rules",
+        match &seen.kernel.table {
+            Ok(Some(table)) => format!("{}, {}", table.state, short(&table.hash)),
+            Ok(None) => "none".to_owned(),
+            Err(why) => format!("cannot be looked at: {why}"),
+        },
+    );
+    row(
+        "barrier",
+        match &seen.kernel.barrier {
+            Ok(true) => "stands".to_owned(),
+            Ok(false) => "none".to_owned(),
+            Err(why) => format!("cannot be looked at: {why}"),
+        },
+    );
+    row(
+        "tunnel",
+        match &seen.kernel.device {
+            Ok(Some(device)) => {
+                let age =
+                    device.handshake_age_s.map_or("none yet".to_owned(), |age| format!("{} ago", span(age)));
+                format!("handshake {age}, received {}, sent {}", bytes(device.rx), bytes(device.tx))
+            }
+            Ok(None) => "no device".to_owned(),
+            Err(why) => format!("cannot be looked at: {why}"),
+        },
+    );
     row("wanted", wanted(seen));
     row("armed", if seen.kept.armed { "yes: blocked after a reboot, too" } else { "no" }.to_owned());
     out.truncate(out.trim_end().len());

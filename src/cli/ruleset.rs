@@ -49,7 +49,9 @@ fn stance(input: &Input, settings: &Settings) -> Result<Stance, String> {
         "connected" => {
             Ok(Stance::Connected { relay: relay(input, settings)?, listen_port, tunnel: tunnel(settings)? })
         }
-        other => Err(format!("--state: '{other}' is none of boot, blocked, error, lockdown, connecting, connected")),
+        other => Err(format!(
+            "--state: '{other}' is none of boot, blocked, error, lockdown, connecting, connected"
+        )),
     }
 }
 
@@ -77,7 +79,9 @@ fn facts(input: &Input, settings: &Settings) -> Result<Facts, String> {
         let (device, list) = pair("wan", text)?;
         let (prefixes, _) = wan.entry(device).or_default();
         for prefix in list.split(',') {
-            prefixes.push(prefix.parse().map_err(|_| format!("--wan: '{prefix}' is no prefix (ADDRESS/LENGTH)"))?);
+            prefixes.push(
+                prefix.parse().map_err(|_| format!("--wan: '{prefix}' is no prefix (ADDRESS/LENGTH)"))?,
+            );
         }
     }
     for text in input.all("lease") {
@@ -85,11 +89,13 @@ fn facts(input: &Input, settings: &Settings) -> Result<Facts, String> {
         let server = server.parse().map_err(|_| format!("--lease: '{server}' is no IPv4 address"))?;
         wan.entry(device).or_default().1 = Some(server);
     }
-    let wan = wan.into_iter().map(|(name, (prefixes, lease_server))| WanDevice { name, prefixes, lease_server });
+    let wan =
+        wan.into_iter().map(|(name, (prefixes, lease_server))| WanDevice { name, prefixes, lease_server });
     Ok(Facts { lan_prefixes, wan: wan.collect() })
 }
 
 fn pair<'a>(option: &str, text: &'a str) -> Result<(IfName, &'a str), String> {
-    let (device, rest) = text.split_once('=').ok_or_else(|| format!("--{option}: '{text}' is no DEVICE=…"))?;
+    let (device, rest) =
+        text.split_once('=').ok_or_else(|| format!("--{option}: '{text}' is no DEVICE=…"))?;
     Ok((device.parse().map_err(|e| format!("--{option}: '{device}' {e}"))?, rest))
 }

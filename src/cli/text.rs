@@ -32,7 +32,11 @@ pub fn bytes(count: u64) -> String {
     let mut tenths = count.saturating_mul(10);
     for unit in ["B", "KiB", "MiB", "GiB"] {
         if tenths < 10_240 {
-            return if unit == "B" { format!("{count} B") } else { format!("{}.{} {unit}", tenths / 10, tenths % 10) };
+            return if unit == "B" {
+                format!("{count} B")
+            } else {
+                format!("{}.{} {unit}", tenths / 10, tenths % 10)
+            };
         }
         tenths /= 1024;
     }

@@ -14,7 +14,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::names::Mark;
-use super::problem::{Place, Problem, Report, shown};
+use super::problem::{Place, Problem, Report};
 use super::settings::{Lan, Relay, Settings, TunnelForward, TunnelSettings};
 use super::uci::{MAX_BYTES, Package, Section, parse};
 use super::value;
@@ -77,12 +77,13 @@ fn read_package(path: &Path) -> Result<Package, Unreadable> {
         message: format!("cannot be read: {error}"),
         missing: error.kind() == std::io::ErrorKind::NotFound,
     };
-    let file = File::open(path).map_err(unreadable)?;
-    let is_file = file.metadata().map_err(unreadable)?.is_file();
+    // Asked before opening: opening a pipe waits for its writer.
+    let is_file = std::fs::metadata(path).map_err(unreadable)?.is_file();
     if !is_file {
         let message = "cannot be read: is no regular file".to_owned();
         return Err(Unreadable { line: None, message, missing: false });
     }
+    let file = File::open(path).map_err(unreadable)?;
     let mut data = Vec::new();
     // One byte more than allowed, so that parse() sees that there is too much.
     let most = u64::try_from(MAX_BYTES + 1).unwrap_or(u64::MAX);
@@ -241,11 +242,6 @@ fn relays(sections: &[Section], report: &mut Report, ranges: &Ranges) -> Vec<Rel
             relay
         })
         .collect()
-}
-
-/// For messages of other modules of the room.
-pub(super) fn safe(text: &str) -> String {
-    shown("", text.as_bytes())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Depends on no other room. `uci.rs` reads the file format, `load.rs` turns sections into
 //! settings, `import.rs` reads wg-quick files, `names.rs` and `settings.rs` hold the types.
 
+pub mod import;
 mod load;
 mod names;
 mod problem;

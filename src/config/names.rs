@@ -28,9 +28,7 @@ impl FromStr for IfName {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let fits = (1..=15).contains(&text.len())
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
             && text != "."
             && text != ".."
             && text != "all"
@@ -79,9 +77,7 @@ impl FromStr for RelayName {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let fits = (1..=63).contains(&text.len())
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if fits {
             Ok(Self(text.to_owned()))
         } else {
@@ -135,10 +131,7 @@ pub struct Mark {
 
 impl Mark {
     /// "molk" in Mullvad's app; kept as our default because nothing else on a router uses it.
-    pub const DEFAULT: Self = Self {
-        value: 0x6d6f_6c65,
-        mask: 0xffff_ffff,
-    };
+    pub const DEFAULT: Self = Self { value: 0x6d6f_6c65, mask: 0xffff_ffff };
 
     /// # Errors
     /// A sentence for the user when the value does not lie inside the mask or is zero there.
@@ -167,9 +160,6 @@ impl Mark {
     #[must_use]
     pub fn service(self) -> Self {
         let lowest = self.mask & self.mask.wrapping_neg();
-        Self {
-            value: self.value ^ lowest,
-            mask: self.mask,
-        }
+        Self { value: self.value ^ lowest, mask: self.mask }
     }
 }

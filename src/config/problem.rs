@@ -48,7 +48,7 @@ impl fmt::Display for Problem {
 /// A value as a message may show it.
 #[must_use]
 pub fn shown(option: &str, value: &[u8]) -> String {
-    if option.ends_with("_key") || option == "privatekey" || option == "presharedkey" {
+    if !value.is_empty() && option.to_ascii_lowercase().ends_with("key") {
         return HIDDEN.to_owned();
     }
     let mut out = String::new();
@@ -77,10 +77,13 @@ pub fn shown(option: &str, value: &[u8]) -> String {
 
 /// Collects what is found in one file.
 pub(super) struct Report {
-    pub file: String,
+    file: String,
     pub problems: Vec<Problem>,
     pub warnings: Vec<Problem>,
 }
+
+/// Of each sort and file; a hostile file could otherwise fill the memory with complaints.
+const MOST: usize = 200;
 
 /// Where in a file something stands.
 #[derive(Debug, Clone, Copy)]
@@ -108,20 +111,35 @@ impl Report {
     }
     pub fn problem(&mut self, place: Place<'_>, message: impl Into<String>) {
         let problem = self.build(place, message.into());
-        self.problems.push(problem);
+        push(&mut self.problems, problem);
     }
     pub fn warning(&mut self, place: Place<'_>, message: impl Into<String>) {
         let warning = self.build(place, message.into());
-        self.warnings.push(warning);
+        push(&mut self.warnings, warning);
     }
     fn build(&self, place: Place<'_>, message: String) -> Problem {
         Problem {
             file: self.file.clone(),
             line: place.line,
             section: place.section.to_owned(),
-            option: shown("", place.option.as_bytes()),
+            // A key pasted in the wrong place can stand where an option's name is meant.
+            option: match place.option.len() {
+                0..=40 => shown("", place.option.as_bytes()),
+                _ => HIDDEN.to_owned(),
+            },
             value: shown(place.option, place.value),
             message,
         }
+    }
+}
+
+fn push(list: &mut Vec<Problem>, problem: Problem) {
+    if list.len() < MOST {
+        list.push(problem);
+    } else if list.len() == MOST {
+        let file = problem.file;
+        let message = format!("has more than {MOST} of these; the rest is not listed");
+        let (section, option, value) = (String::new(), String::new(), String::new());
+        list.push(Problem { file, line: None, section, option, value, message });
     }
 }

@@ -62,13 +62,17 @@ impl Connecting {
         let Some(stance) = self.stance(context) else {
             return Blocked::enter(context, Cause::NoTunnel);
         };
-        let effects = vec![
-            Effect::Enforce(stance),
+        let mut effects = vec![Effect::Enforce(stance)];
+        if self.former == Some(self.relay.endpoint) {
+            // The session with it is dead; a peer that is set again as it was would keep it.
+            effects.push(Effect::ClearPeer);
+        }
+        effects.extend([
             Effect::SetPeer(self.relay.name.clone()),
             Effect::DeleteFlows { tunnel: true },
             Effect::StartProbe,
             self.timer(context),
-        ];
+        ]);
         (State::Connecting(self), effects)
     }
 

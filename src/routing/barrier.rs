@@ -78,16 +78,11 @@ impl Router {
                 rules: plan::rules(settings, facts),
                 routes: plan::routes(settings, facts, tunnel, &snapshot),
             };
-            last = match Standing::read(&netlink)
-                .await?
-                .bring_to(&wanted, &netlink)
-                .await
-            {
+            last = match Standing::read(&netlink).await?.bring_to(&wanted, &netlink).await {
                 Ok(0) => return Ok(()),
-                Ok(_) => Err(Error::Incomplete {
-                    what: "raising the routing barrier".to_owned(),
-                    tries: PASSES,
-                }),
+                Ok(_) => {
+                    Err(Error::Incomplete { what: "raising the routing barrier".to_owned(), tries: PASSES })
+                }
                 Err(error) => Err(error),
             };
         }
@@ -101,11 +96,7 @@ impl Router {
     /// The first refusal of the kernel, after everything else was tried.
     pub async fn lower(&self) -> Result<(), Error> {
         let netlink = Netlink::open()?;
-        Standing::read(&netlink)
-            .await?
-            .bring_to(&Wanted::default(), &netlink)
-            .await
-            .map(|_| ())
+        Standing::read(&netlink).await?.bring_to(&Wanted::default(), &netlink).await.map(|_| ())
     }
 
     /// Whether any part of the barrier is there.
@@ -133,16 +124,10 @@ struct Standing {
 
 impl Standing {
     async fn read(netlink: &Netlink) -> Result<Self, Error> {
-        let mut standing = Self {
-            rules: Vec::new(),
-            routes: Vec::new(),
-        };
+        let mut standing = Self { rules: Vec::new(), routes: Vec::new() };
         for family in Family::ALL {
             let question = RouteNetlinkMessage::GetRule(rule::question(family));
-            for answer in netlink
-                .dump(question, &format!("listing the {family} rules"))
-                .await?
-            {
+            for answer in netlink.dump(question, &format!("listing the {family} rules")).await? {
                 if let RouteNetlinkMessage::NewRule(message) = answer {
                     if PRIORITIES.contains(&rule::priority_of(&message)) {
                         standing.rules.push((Rule::from_message(&message), message));
@@ -150,15 +135,10 @@ impl Standing {
                 }
             }
             let question = RouteNetlinkMessage::GetRoute(route::question(family));
-            for answer in netlink
-                .dump(question, &format!("listing the {family} routes"))
-                .await?
-            {
+            for answer in netlink.dump(question, &format!("listing the {family} routes")).await? {
                 if let RouteNetlinkMessage::NewRoute(message) = answer {
                     if [TABLE_LAN, TABLE_TUNNEL].contains(&route::table_of(&message)) {
-                        standing
-                            .routes
-                            .push((Route::from_message(&message), message));
+                        standing.routes.push((Route::from_message(&message), message));
                     }
                 }
             }
@@ -168,28 +148,15 @@ impl Standing {
 
     /// Returns how many changes were made.
     async fn bring_to(&self, wanted: &Wanted, netlink: &Netlink) -> Result<usize, Error> {
-        let mut work = Work {
-            netlink,
-            changes: 0,
-            failed: None,
-            lan_failed: false,
-        };
+        let mut work = Work { netlink, changes: 0, failed: None, lan_failed: false };
         // Routes before the rules that lead to them, so that nobody on the LAN is cut off.
         for route in &wanted.routes {
-            if !self
-                .routes
-                .iter()
-                .any(|(there, _)| there.as_ref() == Some(route))
-            {
+            if !self.routes.iter().any(|(there, _)| there.as_ref() == Some(route)) {
                 work.add_route(route).await;
             }
         }
         for rule in &wanted.rules {
-            if !self
-                .rules
-                .iter()
-                .any(|(there, _)| there.as_ref() == Some(rule))
-            {
+            if !self.rules.iter().any(|(there, _)| there.as_ref() == Some(rule)) {
                 work.add_rule(rule).await;
             }
         }
@@ -203,10 +170,7 @@ impl Standing {
             }
         }
         for (route, message) in &self.routes {
-            if !route
-                .as_ref()
-                .is_some_and(|route| wanted.routes.contains(route))
-            {
+            if !route.as_ref().is_some_and(|route| wanted.routes.contains(route)) {
                 work.delete_route(message).await;
             }
         }
@@ -231,10 +195,7 @@ impl Work<'_> {
         let message = RouteNetlinkMessage::NewRoute(route.to_message());
         // APPEND: several devices may have the same prefix (fe80::/64 on each).
         let flags = NLM_F_CREATE | NLM_F_APPEND;
-        let result = self
-            .netlink
-            .change(message, flags, || format!("adding the route {route}"))
-            .await;
+        let result = self.netlink.change(message, flags, || format!("adding the route {route}")).await;
         self.note(result, libc::EEXIST);
     }
 
@@ -244,13 +205,8 @@ impl Work<'_> {
         }
         let message = RouteNetlinkMessage::NewRule(rule.to_message());
         let flags = NLM_F_CREATE | NLM_F_EXCL;
-        let result = self
-            .netlink
-            .change(message, flags, || format!("adding the {rule}"))
-            .await;
-        let there = result
-            .as_ref()
-            .map_or_else(|error| error.errno() == Some(libc::EEXIST), |()| true);
+        let result = self.netlink.change(message, flags, || format!("adding the {rule}")).await;
+        let there = result.as_ref().map_or_else(|error| error.errno() == Some(libc::EEXIST), |()| true);
         self.lan_failed |= rule.action == Action::Lookup(TABLE_LAN) && !there;
         self.note(result, libc::EEXIST);
     }
@@ -258,10 +214,7 @@ impl Work<'_> {
     async fn delete_rule(&mut self, message: &RuleMessage) {
         let what = || match Rule::from_message(message) {
             Some(rule) => format!("deleting the {rule}"),
-            None => format!(
-                "deleting a foreign rule of priority {}",
-                rule::priority_of(message)
-            ),
+            None => format!("deleting a foreign rule of priority {}", rule::priority_of(message)),
         };
         let request = RouteNetlinkMessage::DelRule(message.clone());
         let result = self.netlink.change(request, 0, what).await;
@@ -271,10 +224,7 @@ impl Work<'_> {
     async fn delete_route(&mut self, message: &RouteMessage) {
         let what = || match Route::from_message(message) {
             Some(route) => format!("deleting the route {route}"),
-            None => format!(
-                "deleting a foreign route in table {}",
-                route::table_of(message)
-            ),
+            None => format!("deleting a foreign route in table {}", route::table_of(message)),
         };
         let request = RouteNetlinkMessage::DelRoute(message.clone());
         let result = self.netlink.change(request, 0, what).await;

@@ -31,12 +31,7 @@ pub(super) async fn read(
     tunnel: &IfName,
     leases: &BTreeMap<IfName, Ipv4Addr>,
 ) -> Result<Facts, Error> {
-    Ok(from_snapshot(
-        &Snapshot::take(netlink).await?,
-        settings,
-        tunnel,
-        leases,
-    ))
+    Ok(from_snapshot(&Snapshot::take(netlink).await?, settings, tunnel, leases))
 }
 
 /// A device whose name no [`IfName`] can hold is left out: rules match WAN by what it is not.
@@ -50,13 +45,7 @@ fn from_snapshot(
         prefixes.retain(|prefix| !is_link_local(prefix));
         prefixes
     };
-    let is_lan = |name: &IfName| {
-        settings
-            .lan
-            .devices
-            .iter()
-            .any(|device| device.name == *name)
-    };
+    let is_lan = |name: &IfName| settings.lan.devices.iter().any(|device| device.name == *name);
     let mut facts = Facts::default();
     for link in &snapshot.links {
         let Ok(name) = link.name.parse::<IfName>() else {
@@ -67,33 +56,20 @@ fn from_snapshot(
             facts.lan_prefixes.insert(name, prefixes);
         } else if !link.loopback && !link.port && name != *tunnel {
             let lease_server = leases.get(&name).copied();
-            facts.wan.push(WanDevice {
-                name,
-                prefixes,
-                lease_server,
-            });
+            facts.wan.push(WanDevice { name, prefixes, lease_server });
         }
     }
     facts.wan.sort_by(|a, b| a.name.cmp(&b.name));
     facts
 }
 
-pub(super) async fn route_to(
-    netlink: &Netlink,
-    to: IpAddr,
-    mark: Mark,
-) -> Result<Option<Path>, Error> {
+pub(super) async fn route_to(netlink: &Netlink, to: IpAddr, mark: Mark) -> Result<Option<Path>, Error> {
     let mut question = route::question(Family::of_address(to));
     question.header.destination_prefix_length = IpNet::from(to).prefix_len();
-    question
-        .attributes
-        .push(RouteAttribute::Destination(to.into()));
+    question.attributes.push(RouteAttribute::Destination(to.into()));
     question.attributes.push(RouteAttribute::Mark(mark.value()));
     let what = || format!("asking for the route to {to} with mark {:#x}", mark.value());
-    let answer = match netlink
-        .ask(RouteNetlinkMessage::GetRoute(question), what)
-        .await
-    {
+    let answer = match netlink.ask(RouteNetlinkMessage::GetRoute(question), what).await {
         Ok(answer) => answer,
         Err(error) if error.errno().is_some_and(is_no_route) => return Ok(None),
         Err(error) => return Err(error),
@@ -105,19 +81,10 @@ pub(super) async fn route_to(
         return Ok(None);
     };
     let snapshot = Snapshot::take(netlink).await?;
-    Ok(snapshot
-        .links
-        .iter()
-        .find(|link| link.index == index && !link.loopback)
-        .and_then(|link| {
-            let mtu = route_mtu
-                .filter(|mtu| *mtu != 0)
-                .map_or(link.mtu, |mtu| mtu.min(link.mtu));
-            Some(Path {
-                device: link.name.parse().ok()?,
-                mtu,
-            })
-        }))
+    Ok(snapshot.links.iter().find(|link| link.index == index && !link.loopback).and_then(|link| {
+        let mtu = route_mtu.filter(|mtu| *mtu != 0).map_or(link.mtu, |mtu| mtu.min(link.mtu));
+        Some(Path { device: link.name.parse().ok()?, mtu })
+    }))
 }
 
 /// Device index and the route's own MTU; None when the answer is no way out. IPv6 says
@@ -144,12 +111,5 @@ fn hop(answer: &RouteMessage) -> Option<(u32, Option<u32>)> {
 
 /// What `fib_props` (net/ipv4/fib_semantics.c) makes of unreachable, prohibit, blackhole, throw.
 fn is_no_route(errno: i32) -> bool {
-    [
-        libc::ENETUNREACH,
-        libc::EHOSTUNREACH,
-        libc::EACCES,
-        libc::EINVAL,
-        libc::EAGAIN,
-    ]
-    .contains(&errno)
+    [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL, libc::EAGAIN].contains(&errno)
 }

@@ -27,10 +27,7 @@ impl Netlink {
     /// Must be called inside a tokio runtime; the connection's task ends when `self` is dropped.
     pub(super) fn open() -> Result<Self, Error> {
         let (connection, handle, _) =
-            rtnetlink::new_connection().map_err(|source| Error::Open {
-                what: "rules and routes",
-                source,
-            })?;
+            rtnetlink::new_connection().map_err(|source| Error::Open { what: "rules and routes", source })?;
         tokio::spawn(connection);
         Ok(Self { handle })
     }
@@ -42,9 +39,7 @@ impl Netlink {
         flags: u16,
         what: impl Fn() -> String,
     ) -> Result<(), Error> {
-        self.exchange(message, NLM_F_ACK | flags, &what)
-            .await
-            .map(|_| ())
+        self.exchange(message, NLM_F_ACK | flags, &what).await.map(|_| ())
     }
 
     /// Asks one question that has one answer.
@@ -63,17 +58,12 @@ impl Netlink {
         what: &str,
     ) -> Result<Vec<RouteNetlinkMessage>, Error> {
         for _ in 0..DUMP_TRIES {
-            let (answers, whole) = self
-                .exchange(message.clone(), NLM_F_DUMP, &|| what.to_owned())
-                .await?;
+            let (answers, whole) = self.exchange(message.clone(), NLM_F_DUMP, &|| what.to_owned()).await?;
             if whole {
                 return Ok(answers);
             }
         }
-        Err(Error::Incomplete {
-            what: what.to_owned(),
-            tries: DUMP_TRIES,
-        })
+        Err(Error::Incomplete { what: what.to_owned(), tries: DUMP_TRIES })
     }
 
     /// The answers, and whether they are a consistent whole.
@@ -86,16 +76,12 @@ impl Netlink {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | flags;
         let mut handle = self.handle.clone();
-        let refused = |source| Error::Refused {
-            what: what(),
-            source,
-        };
+        let refused = |source| Error::Refused { what: what(), source };
         let collect = async {
             let mut answers = Vec::new();
             let mut whole = true;
-            let mut stream = handle
-                .request(request)
-                .map_err(|error| refused(io::Error::other(error.to_string())))?;
+            let mut stream =
+                handle.request(request).map_err(|error| refused(io::Error::other(error.to_string())))?;
             while let Some(answer) = stream.next().await {
                 whole &= answer.header.flags & NLM_F_DUMP_INTR == 0;
                 match answer.payload {
@@ -111,9 +97,6 @@ impl Netlink {
         };
         tokio::time::timeout(TIME_LIMIT, collect)
             .await
-            .map_err(|_| Error::Silent {
-                what: what(),
-                seconds: TIME_LIMIT.as_secs(),
-            })?
+            .map_err(|_| Error::Silent { what: what(), seconds: TIME_LIMIT.as_secs() })?
     }
 }

@@ -68,10 +68,8 @@ impl fmt::Display for Family {
 
 /// The rules of both families, in order of priority.
 pub(super) fn rules(settings: &Settings, facts: &Facts) -> Vec<Rule> {
-    let mut rules: Vec<Rule> = Family::ALL
-        .into_iter()
-        .flat_map(|family| family_rules(family, settings, facts))
-        .collect();
+    let mut rules: Vec<Rule> =
+        Family::ALL.into_iter().flat_map(|family| family_rules(family, settings, facts)).collect();
     rules.sort_by_key(|rule| rule.priority);
     rules
 }
@@ -79,41 +77,21 @@ pub(super) fn rules(settings: &Settings, facts: &Facts) -> Vec<Rule> {
 fn family_rules(family: Family, settings: &Settings, facts: &Facts) -> Vec<Rule> {
     let to_main = |priority| Rule::new(family, priority, Action::Lookup(TABLE_MAIN));
     // Exceptions for the router are never exceptions for forwarding: hence `iif lo`.
-    let own_to_main = |priority| Rule {
-        from_router: true,
-        ..to_main(priority)
-    };
+    let own_to_main = |priority| Rule { from_router: true, ..to_main(priority) };
     let mark = settings.mark;
     let mut rules = vec![
-        Rule {
-            mark: Some((mark.value(), mark.mask())),
-            ..own_to_main(PRIORITY_MARK)
-        },
-        Rule {
-            mark: Some((mark.service().value(), mark.mask())),
-            ..own_to_main(PRIORITY_SERVICE_MARK)
-        },
+        Rule { mark: Some((mark.value(), mark.mask())), ..own_to_main(PRIORITY_MARK) },
+        Rule { mark: Some((mark.service().value(), mark.mask())), ..own_to_main(PRIORITY_SERVICE_MARK) },
         Rule::new(family, PRIORITY_LAN, Action::Lookup(TABLE_LAN)),
         Rule::new(family, PRIORITY_TUNNEL, Action::Lookup(TABLE_TUNNEL)),
         Rule::new(family, PRIORITY_UNREACHABLE, Action::Unreachable),
     ];
     let of_family = |prefix: &IpNet| Family::of_address(prefix.addr()) == family;
-    for prefix in settings
-        .allow_wan_private
-        .iter()
-        .filter(|p| of_family(p) && p.prefix_len() != 0)
-    {
-        rules.push(Rule {
-            to: Some(prefix.trunc()),
-            ..to_main(PRIORITY_WAN_PRIVATE)
-        });
+    for prefix in settings.allow_wan_private.iter().filter(|p| of_family(p) && p.prefix_len() != 0) {
+        rules.push(Rule { to: Some(prefix.trunc()), ..to_main(PRIORITY_WAN_PRIVATE) });
     }
     for service in &settings.allow_wan_service {
-        if service
-            .source
-            .as_ref()
-            .is_some_and(|source| !of_family(source))
-        {
+        if service.source.as_ref().is_some_and(|source| !of_family(source)) {
             continue;
         }
         let protocol = match service.proto {
@@ -123,10 +101,7 @@ fn family_rules(family: Family, settings: &Settings, facts: &Facts) -> Vec<Rule>
         rules.push(Rule {
             protocol: u8::try_from(protocol).ok(),
             source_port: Some(service.port),
-            to: service
-                .source
-                .map(|source| source.trunc())
-                .filter(|to| to.prefix_len() != 0),
+            to: service.source.map(|source| source.trunc()).filter(|to| to.prefix_len() != 0),
             ..own_to_main(PRIORITY_SERVICE)
         });
     }
@@ -157,10 +132,7 @@ fn wan_rules(facts: &Facts, own_to_main: &impl Fn(u32) -> Rule) -> Vec<Rule> {
                 ..own_to_main(PRIORITY_LEASE)
             });
         }
-        rules.push(Rule {
-            out: Some(device.name.as_str().to_owned()),
-            ..own_to_main(PRIORITY_WAN_BOUND)
-        });
+        rules.push(Rule { out: Some(device.name.as_str().to_owned()), ..own_to_main(PRIORITY_WAN_BOUND) });
     }
     rules
 }
@@ -179,10 +151,7 @@ pub(super) fn routes(
         let Some(link) = up(&device.name) else {
             continue;
         };
-        let known = facts
-            .lan_prefixes
-            .get(&device.name)
-            .map_or(&[][..], Vec::as_slice);
+        let known = facts.lan_prefixes.get(&device.name).map_or(&[][..], Vec::as_slice);
         let mut prefixes = link.prefixes();
         prefixes.extend(known.iter().chain(&device.prefixes).map(IpNet::trunc));
         prefixes.push(Ipv6Net::new_assert(LINK_LOCAL, 64).into());
@@ -193,11 +162,7 @@ pub(super) fn routes(
         let Some(link) = up(&route.device) else {
             continue;
         };
-        let hop = Hop {
-            device: link.index,
-            gateway: Some(route.gateway),
-            source: None,
-        };
+        let hop = Hop { device: link.index, gateway: Some(route.gateway), source: None };
         routes.push(self::route(TABLE_LAN, route.prefix.trunc(), Some(hop)));
     }
     if let Some(tunnel) = tunnel {
@@ -205,10 +170,7 @@ pub(super) fn routes(
     }
     for family in Family::ALL {
         let metric = METRIC_LAST;
-        routes.push(Route {
-            metric,
-            ..route(TABLE_TUNNEL, default_of(family), None)
-        });
+        routes.push(Route { metric, ..route(TABLE_TUNNEL, default_of(family), None) });
     }
     let mut once: Vec<Route> = Vec::with_capacity(routes.len());
     for route in routes {
@@ -223,53 +185,28 @@ pub(super) fn routes(
 /// Default routes of the families that the tunnel has addresses of, and nothing else.
 fn tunnel_routes(tunnel: &TunnelStance, link: Option<&Link>) -> Vec<Route> {
     let Some(link) = link else { return Vec::new() };
-    let has = |family| {
-        tunnel
-            .addresses
-            .iter()
-            .any(|address| Family::of_address(address.addr()) == family)
-    };
+    let has = |family| tunnel.addresses.iter().any(|address| Family::of_address(address.addr()) == family);
     Family::ALL
         .into_iter()
         .filter(|family| has(*family))
         .map(|family| {
-            let hop = Hop {
-                device: link.index,
-                gateway: None,
-                source: None,
-            };
+            let hop = Hop { device: link.index, gateway: None, source: None };
             route(TABLE_TUNNEL, default_of(family), Some(hop))
         })
         .collect()
 }
 
 fn connected(prefix: IpNet, link: &Link) -> Route {
-    let source = link
-        .addresses
-        .iter()
-        .find_map(|address| match address.local {
-            IpAddr::V4(local) if prefix.contains(&address.local) => Some(local),
-            _ => None,
-        });
-    route(
-        TABLE_LAN,
-        prefix,
-        Some(Hop {
-            device: link.index,
-            gateway: None,
-            source,
-        }),
-    )
+    let source = link.addresses.iter().find_map(|address| match address.local {
+        IpAddr::V4(local) if prefix.contains(&address.local) => Some(local),
+        _ => None,
+    });
+    route(TABLE_LAN, prefix, Some(Hop { device: link.index, gateway: None, source }))
 }
 
 fn route(table: u32, to: IpNet, hop: Option<Hop>) -> Route {
     let metric = if to.addr().is_ipv6() { METRIC_V6 } else { 0 };
-    Route {
-        table,
-        to,
-        hop,
-        metric,
-    }
+    Route { table, to, hop, metric }
 }
 
 fn default_of(family: Family) -> IpNet {

@@ -5,8 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
-    RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 
 use super::plan::Family;
@@ -90,22 +89,13 @@ impl Route {
             }
         }
         let hop = match header.kind {
-            RouteType::Unicast => Some(Hop {
-                device: device?,
-                gateway,
-                source,
-            }),
+            RouteType::Unicast => Some(Hop { device: device?, gateway, source }),
             // IPv6 reports the loopback device here.
             RouteType::Unreachable => None,
             _ => return None,
         };
         let to = IpNet::new(destination, header.destination_prefix_length).ok()?;
-        Some(Self {
-            table: table_of(message),
-            to,
-            hop,
-            metric,
-        })
+        Some(Self { table: table_of(message), to, hop, metric })
     }
 }
 

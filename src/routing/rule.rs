@@ -6,9 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::RouteProtocol;
-use netlink_packet_route::rule::{
-    RuleAction, RuleAttribute, RuleFlags, RuleMessage, RulePortRange,
-};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage, RulePortRange};
 use netlink_packet_utils::nla::Nla;
 
 use super::plan::Family;
@@ -148,10 +146,7 @@ impl Rule {
 }
 
 fn exactly(port: u16) -> RulePortRange {
-    RulePortRange {
-        start: port,
-        end: port,
-    }
+    RulePortRange { start: port, end: port }
 }
 
 fn single(ports: RulePortRange) -> Option<u16> {
@@ -224,10 +219,6 @@ impl Family {
         }
     }
     pub(super) fn of_address(address: IpAddr) -> Self {
-        if address.is_ipv4() {
-            Self::V4
-        } else {
-            Self::V6
-        }
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 }

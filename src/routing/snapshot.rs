@@ -41,9 +41,7 @@ impl Snapshot {
         let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
         let addresses = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         let links = netlink.dump(links, "listing the network devices").await?;
-        let addresses = netlink
-            .dump(addresses, "listing the network addresses")
-            .await?;
+        let addresses = netlink.dump(addresses, "listing the network addresses").await?;
         Ok(Self::assemble(&links, &addresses))
     }
 
@@ -55,22 +53,14 @@ impl Snapshot {
                 _ => None,
             })
             .collect();
-        let vrfs: Vec<u32> = messages
-            .iter()
-            .filter(|link| is_vrf(link))
-            .map(|link| link.header.index)
-            .collect();
-        let mut links: Vec<Link> = messages
-            .iter()
-            .filter_map(|message| Link::read(message, &vrfs))
-            .collect();
+        let vrfs: Vec<u32> =
+            messages.iter().filter(|link| is_vrf(link)).map(|link| link.header.index).collect();
+        let mut links: Vec<Link> = messages.iter().filter_map(|message| Link::read(message, &vrfs)).collect();
         for message in addresses {
             let RouteNetlinkMessage::NewAddress(message) = message else {
                 continue;
             };
-            let link = links
-                .iter_mut()
-                .find(|link| link.index == message.header.index);
+            let link = links.iter_mut().find(|link| link.index == message.header.index);
             if let (Some(link), Some(address)) = (link, Address::read(message)) {
                 link.addresses.push(address);
             }
@@ -117,10 +107,7 @@ impl Link {
 
     /// Connected networks, each once; also the router's own address on a point-to-point device.
     pub(super) fn prefixes(&self) -> Vec<IpNet> {
-        let own = self
-            .addresses
-            .iter()
-            .filter(|a| !a.connected.contains(&a.local));
+        let own = self.addresses.iter().filter(|a| !a.connected.contains(&a.local));
         let mut prefixes: Vec<IpNet> = self
             .addresses
             .iter()
@@ -147,10 +134,7 @@ impl Address {
         let peer = peer.or(local)?;
         let connected = IpNet::new(peer, message.header.prefix_len).ok()?.trunc();
         // An address of length 0 would make its device the way to everywhere.
-        (connected.prefix_len() != 0).then_some(Self {
-            local: local.unwrap_or(peer),
-            connected,
-        })
+        (connected.prefix_len() != 0).then_some(Self { local: local.unwrap_or(peer), connected })
     }
 }
 

@@ -70,29 +70,20 @@ pub fn lower(run_dir: &Path) -> Result<(), Error> {
     fs::remove_file(&path).map_err(file("removing", &path))
 }
 
-/// WAN devices on which the kernel's source validation (rp_filter 1 or 2) is on. Its look-up
-/// ends in the barrier for every unmarked packet from the WAN, ARP requests included, so such a
-/// device loses the WAN's answers: `0` in `net.ipv4.conf.DEVICE.rp_filter` and in `…all…` is right.
+/// WAN devices on which the kernel validates sources (rp_filter 1 or 2), which does not go together
+/// with the barrier: without a tunnel the look-up of any sender on the WAN ends in the barrier.
+/// Packets that carry the mark when they come in are spared (`src_valid_mark`), ARP requests carry
+/// none: the gateway can no longer find the router (measured, tests/routing.rs). With a tunnel,
+/// 2 does no harm and 1 does. `net.ipv4.conf.DEVICE.rp_filter` and `…all…` must be 0.
 #[must_use]
 pub fn strict_devices(facts: &Facts) -> Vec<IfName> {
     let value = |name: &str| {
-        let path = PathBuf::from("/proc/sys/net/ipv4/conf")
-            .join(name)
-            .join("rp_filter");
-        read(&path)
-            .ok()
-            .and_then(|text| text.parse::<u8>().ok())
-            .unwrap_or(0)
+        let path = PathBuf::from("/proc/sys/net/ipv4/conf").join(name).join("rp_filter");
+        read(&path).ok().and_then(|text| text.parse::<u8>().ok()).unwrap_or(0)
     };
     let all = value("all");
     let strict = |name: &IfName| all.max(value(name.as_str())) != 0;
-    facts
-        .wan
-        .iter()
-        .map(|device| &device.name)
-        .filter(|name| strict(name))
-        .cloned()
-        .collect()
+    facts.wan.iter().map(|device| &device.name).filter(|name| strict(name)).cloned().collect()
 }
 
 fn recorded(run_dir: &Path) -> Result<Option<BTreeMap<String, String>>, Error> {
@@ -109,16 +100,13 @@ fn recorded(run_dir: &Path) -> Result<Option<BTreeMap<String, String>>, Error> {
 fn record(run_dir: &Path, former: &BTreeMap<String, String>) -> Result<(), Error> {
     let path = run_dir.join(RECORD);
     let draft = run_dir.join("sysctl.json.new");
-    let text = serde_json::to_vec(former)
-        .map_err(|error| file("writing", &path)(io::Error::other(error)))?;
+    let text = serde_json::to_vec(former).map_err(|error| file("writing", &path)(io::Error::other(error)))?;
     fs::write(&draft, text).map_err(file("writing", &draft))?;
     fs::rename(&draft, &path).map_err(file("writing", &path))
 }
 
 fn read(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path)
-        .map(|text| text.trim().to_owned())
-        .map_err(file("reading", path))
+    fs::read_to_string(path).map(|text| text.trim().to_owned()).map_err(file("reading", path))
 }
 
 fn write_if_other(path: &Path, value: &str) -> Result<(), Error> {
@@ -130,9 +118,5 @@ fn write_if_other(path: &Path, value: &str) -> Result<(), Error> {
 
 fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.display().to_string();
-    move |source| Error::File {
-        action,
-        path,
-        source,
-    }
+    move |source| Error::File { action, path, source }
 }

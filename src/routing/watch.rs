@@ -1,9 +1,9 @@
 //! Tells when devices, addresses, routes or rules changed; not what: whoever hears it looks anew.
 
 use std::io;
+use std::task::{Context, Poll};
 
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use tokio::io::unix::AsyncFd;
+use netlink_sys::{AsyncSocket, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
 
 use super::Error;
 
@@ -20,9 +20,8 @@ const GROUP_IPV6_RULE: u32 = 19;
 const EVENT: usize = 4096;
 
 /// The stream of changes. Starts with what changes after [`watch`] returned.
-#[derive(Debug)]
 pub struct Changes {
-    socket: AsyncFd<Socket>,
+    socket: TokioSocket,
 }
 
 /// Must be called inside a tokio runtime.
@@ -31,16 +30,12 @@ pub struct Changes {
 /// [`Error::Open`] when the process may not have such a socket.
 pub fn watch() -> Result<Changes, Error> {
     let open = || {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.set_non_blocking(true)?;
-        socket.bind(&SocketAddr::new(0, GROUPS))?;
-        socket.add_membership(GROUP_IPV6_RULE)?;
-        AsyncFd::new(socket)
+        let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+        socket.socket_mut().bind(&SocketAddr::new(0, GROUPS))?;
+        socket.socket_mut().add_membership(GROUP_IPV6_RULE)?;
+        Ok(socket)
     };
-    let socket = open().map_err(|source| Error::Open {
-        what: "changes of devices and routes",
-        source,
-    })?;
+    let socket = open().map_err(|source| Error::Open { what: "changes of devices and routes", source })?;
     Ok(Changes { socket })
 }
 
@@ -51,33 +46,23 @@ impl Changes {
     /// # Errors
     /// [`Error::Watch`] when the socket is broken; the caller opens a new one and looks anew.
     pub async fn next(&mut self) -> Result<(), Error> {
-        loop {
-            let mut ready = self.socket.readable().await.map_err(Error::Watch)?;
-            let drained = ready.try_io(|socket| drain(socket.get_ref()));
-            match drained {
-                Ok(Ok(())) => {
-                    ready.clear_ready();
-                    return Ok(());
-                }
-                Ok(Err(error)) => return Err(Error::Watch(error)),
-                Err(_would_block) => {}
-            }
-        }
+        std::future::poll_fn(|context| drain(&mut self.socket, context)).await.map_err(Error::Watch)
     }
 }
 
-/// Reads all that is queued. WouldBlock when nothing was.
-fn drain(socket: &Socket) -> io::Result<()> {
+/// Reads all that is queued; pending when nothing was.
+fn drain(socket: &mut TokioSocket, context: &mut Context<'_>) -> Poll<io::Result<()>> {
     let mut any = false;
     loop {
         let mut buffer = Vec::with_capacity(EVENT);
-        match socket.recv(&mut buffer, 0) {
-            Ok(_) => any = true,
+        match socket.poll_recv(context, &mut buffer) {
+            Poll::Ready(Ok(())) => any = true,
             // The queue overflowed: events were lost, which is a change.
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => any = true,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && any => return Ok(()),
-            Err(error) => return Err(error),
+            Poll::Ready(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => any = true,
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending if any => return Poll::Ready(Ok(())),
+            Poll::Pending => return Poll::Pending,
         }
     }
 }

@@ -20,7 +20,8 @@ pub struct Spec<'a> {
     pub mark: Mark,
     /// UDP port of the tunnel's socket.
     pub listen_port: u16,
-    /// Bytes, from [`super::mtu_for`] or the configuration.
+    /// Bytes, from [`super::mtu_for`] or the configuration; with IPv6 inside taken as at least
+    /// 1280. A smaller one that [`set_mtu`] set before is overwritten.
     pub mtu: u32,
 }
 
@@ -39,8 +40,10 @@ pub async fn create(spec: &Spec<'_>) -> Result<(), Error> {
     configure(spec)?;
     // The MTU comes before the addresses: below 1280 the kernel takes no IPv6 address.
     let index = link.header.index;
-    if mtu_of(&link) != Some(spec.mtu) {
-        let message = LinkUnspec::new_with_index(index).mtu(spec.mtu).build();
+    let has_v6 = spec.settings.addresses.iter().any(|net| net.addr().is_ipv6());
+    let mtu = if has_v6 { spec.mtu.max(MIN_MTU_V6) } else { spec.mtu };
+    if mtu_of(&link) != Some(mtu) {
+        let message = LinkUnspec::new_with_index(index).mtu(mtu).build();
         let set = handle.link().set(message).execute().await;
         set.map_err(|e| Error::netlink("setting the MTU of", e))?;
     }

@@ -21,8 +21,9 @@ const PACE: Duration = Duration::from_millis(5);
 const ROUNDS: u32 = 3;
 /// How long the last round may be answered.
 const LAST: Duration = Duration::from_millis(1500);
-/// Bytes between two sizes that are tried.
-const STEP: u32 = 20;
+/// Bytes between two sizes that are tried: WireGuard pads what is smaller than the device's MTU
+/// to a multiple of 16, so no size in between can be told apart (drivers/net/wireguard/send.c).
+const STEP: u32 = 16;
 
 /// The largest size in bytes, smaller than `current`, that `target` (a host inside the tunnel)
 /// answers, when it does not answer `current` but small packets; None when there is nothing to
@@ -54,10 +55,10 @@ pub async fn find_mtu(target: IpAddr, current: u32) -> Option<u32> {
 /// Sizes to try, the largest first: `current` once more, as it may only have been lost.
 fn ladder(floor: u32, current: u32) -> Vec<u32> {
     let mut sizes = vec![current];
-    let mut size = current;
-    while size > floor + STEP {
-        size -= STEP;
+    let mut size = current.saturating_sub(1) / STEP * STEP;
+    while size > floor {
         sizes.push(size);
+        size -= STEP;
     }
     sizes.push(floor);
     sizes
@@ -105,9 +106,9 @@ mod tests {
 
     #[test]
     fn the_ladder_goes_down_to_the_floor() {
-        assert_eq!(ladder(1280, 1340), [1340, 1320, 1300, 1280]);
+        assert_eq!(ladder(1280, 1340), [1340, 1328, 1312, 1296, 1280]);
         assert_eq!(ladder(1280, 1281), [1281, 1280]);
-        assert_eq!(ladder(1280, 1350), [1350, 1330, 1310, 1290, 1280]);
-        assert_eq!(ladder(576, 1420).len(), 44);
+        assert_eq!(ladder(1280, 1328), [1328, 1312, 1296, 1280]);
+        assert_eq!(ladder(576, 1420).len(), 54);
     }
 }

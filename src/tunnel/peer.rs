@@ -55,7 +55,8 @@ pub(super) fn interface() -> InterfaceName {
 ///
 /// # Errors
 /// [`Error::Gone`] without the device (it is not created here), [`Error::PeerRefused`], and what
-/// else the kernel says; up to then the former peer stays.
+/// else the kernel says. There may then be no peer at all: the kernel takes the former one away
+/// before it looks at the next.
 pub fn set_peer(relay: &Relay) -> Result<(), Error> {
     const ACTION: &str = "setting the peer of";
     // Asked first because the library would create a missing device, without key and mark.

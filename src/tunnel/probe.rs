@@ -50,6 +50,7 @@ async fn verify(pinger: &mut Pinger, targets: &[IpAddr]) -> ProbeEvent {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             answer = pinger.answer() => {
                 return ProbeEvent::Answered { rtt: answer.rtt, from: answer.from };
             }
@@ -67,6 +68,8 @@ async fn watch(pinger: &mut Pinger, targets: &[IpAddr]) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            // After a late wake-up the answer that lies there counts before the time does.
+            biased;
             _ = pinger.answer() => live.answered(start.elapsed()),
             _ = tick.tick() => {
                 // A device that is gone will not come back as this tunnel.

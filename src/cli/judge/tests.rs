@@ -12,7 +12,8 @@ pub fn says(words: &str) -> Daemon {
         return Daemon::Hung("the daemon (pid 77) does not answer within 2 s".into());
     }
     let mut status: Status =
-        serde_json::from_str(&format!(r#"{{"state":"{first}","lockdown":false,"armed":true,"since_s":75}}"#)).unwrap();
+        serde_json::from_str(&format!(r#"{{"state":"{first}","lockdown":false,"armed":true,"since_s":75}}"#))
+            .unwrap();
     status.lockdown = rest.contains(&"lockdown");
     let policy = match (status.state, status.lockdown) {
         (TunnelState::Disconnected, false) => None,
@@ -77,7 +78,13 @@ fn the_verdicts() {
         ("disconnected lockdown", "blocked barrier", true, Blocked, "lockdown on"),
         ("disconnected", "none", false, Open, "as if vpnd were not there"),
         // The daemon is gone; what stands, stands.
-        ("dead", "blocked barrier", true, Blocked, "daemon not running; table a1b2c3d4e5f60718… (blocked) in force"),
+        (
+            "dead",
+            "blocked barrier",
+            true,
+            Blocked,
+            "daemon not running; table a1b2c3d4e5f60718… (blocked) in force",
+        ),
         ("dead", "boot", true, Blocked, "(boot) in force"),
         ("dead", "connecting barrier", true, Blocked, "(connecting) in force"),
         ("dead", "connected barrier age=12", true, Connected, "daemon not running"),
@@ -133,8 +140,25 @@ fn the_warnings() {
 /// without a table in the kernel, nor "connected" without a device.
 #[test]
 fn no_word_of_safety_without_the_kernel() {
-    for daemon in ["connected", "connecting", "error", "disconnecting", "disconnected", "disconnected lockdown", "dead", "hung"] {
-        for seen in ["none", "none barrier", "none age=1", "unreadable", "connected barrier", "blocked", "boot barrier age=1"] {
+    for daemon in [
+        "connected",
+        "connecting",
+        "error",
+        "disconnecting",
+        "disconnected",
+        "disconnected lockdown",
+        "dead",
+        "hung",
+    ] {
+        for seen in [
+            "none",
+            "none barrier",
+            "none age=1",
+            "unreadable",
+            "connected barrier",
+            "blocked",
+            "boot barrier age=1",
+        ] {
             for armed in [true, false] {
                 let view = kernel(seen);
                 let word = judge(&says(daemon), &view, &kept(armed)).word;
