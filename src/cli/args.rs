@@ -24,40 +24,109 @@ struct Spec {
 const YES: Opt = ("yes", None, "do not ask for confirmation");
 
 const VERBS: &[Spec] = &[
-    Spec { verb: "status", values: "", count: (0, 0), does: "say whether the router is connected, blocked or open: from the daemon and from the kernel itself", options: &[
-        ("json", None, "as JSON"),
-        ("watch", None, "again every second, until Ctrl-C"),
-    ] },
-    Spec { verb: "connect", values: "[RELAY]", count: (0, 1), does: "build a tunnel to a relay (a name, city or country; none: any) and wait until it is verified", options: &[
-        ("no-wait", None, "return as soon as the daemon has taken the word"),
-        ("wait", Some("SECONDS"), "wait at most this long (default 30)"),
-    ] },
-    Spec { verb: "disconnect", values: "", count: (0, 0), does: "take the tunnel down; opens the router unless lockdown is on", options: &[] },
+    Spec {
+        verb: "status",
+        values: "",
+        count: (0, 0),
+        does: "say whether the router is connected, blocked or open: from the daemon and from the kernel itself",
+        options: &[("json", None, "as JSON"), ("watch", None, "again every second, until Ctrl-C")],
+    },
+    Spec {
+        verb: "connect",
+        values: "[RELAY]",
+        count: (0, 1),
+        does: "build a tunnel to a relay (a name, city or country; none: any) and wait until it is verified",
+        options: &[
+            ("no-wait", None, "return as soon as the daemon has taken the word"),
+            ("wait", Some("SECONDS"), "wait at most this long (default 30)"),
+        ],
+    },
+    Spec {
+        verb: "disconnect",
+        values: "",
+        count: (0, 0),
+        does: "take the tunnel down; opens the router unless lockdown is on",
+        options: &[],
+    },
     Spec { verb: "reconnect", values: "", count: (0, 0), does: "build the tunnel anew", options: &[] },
-    Spec { verb: "lockdown", values: "on|off", count: (1, 1), does: "\"always require VPN\": on, a disconnected router blocks", options: &[] },
-    Spec { verb: "relays", values: "[FILTER]", count: (0, 1), does: "list the relays whose name, country or city contains FILTER", options: &[
-        ("json", None, "as JSON"),
-    ] },
-    Spec { verb: "disarm", values: "", count: (0, 0), does: "end all blocking, lockdown included; works with a dead daemon too", options: &[YES] },
-    Spec { verb: "import", values: "FILE.conf", count: (1, 1), does: "take tunnel and relay from a wg-quick file into the configuration", options: &[
-        ("name", Some("NAME"), "the relay's name (default: the file's)"),
-    ] },
-    Spec { verb: "check", values: "", count: (0, 0), does: "read the configuration and say all that is wrong with it", options: &[] },
-    Spec { verb: "block", values: "", count: (0, 0), does: "put the boot policy in force at once, without the daemon", options: &[
-        ("if-armed", None, "only if the router is armed; otherwise do nothing"),
-    ] },
-    Spec { verb: "ruleset", values: "", count: (0, 0), does: "print the rules of a state; needs neither root nor a kernel", options: &[
-        ("state", Some("STATE"), "boot, blocked (also: error, lockdown), connecting, connected"),
-        ("format", Some("nft|json"), "default nft"),
-        ("relay", Some("NAME"), "default: the first one configured"),
-        ("listen-port", Some("PORT"), "the tunnel's own port, default 51820"),
-        ("wan", Some("DEV=PREFIX,…"), "a WAN device and its prefixes; may be given again"),
-        ("lease", Some("DEV=SERVER"), "the DHCP server of a WAN device; may be given again"),
-        ("dns", None, "connecting: as in a switch from connected"),
-    ] },
-    Spec { verb: "lease", values: "DEVICE [SERVER]", count: (1, 2), does: "tell the daemon of the DHCP server that DEVICE has its lease from (none: it lost it)", options: &[] },
-    Spec { verb: "reload", values: "", count: (0, 0), does: "have the daemon read the configuration again", options: &[] },
-    Spec { verb: "daemon", values: "", count: (0, 0), does: "run in the foreground until SIGTERM; the init script does this", options: &[] },
+    Spec {
+        verb: "lockdown",
+        values: "on|off",
+        count: (1, 1),
+        does: "\"always require VPN\": on, a disconnected router blocks",
+        options: &[],
+    },
+    Spec {
+        verb: "relays",
+        values: "[FILTER]",
+        count: (0, 1),
+        does: "list the relays whose name, country or city contains FILTER",
+        options: &[("json", None, "as JSON")],
+    },
+    Spec {
+        verb: "disarm",
+        values: "",
+        count: (0, 0),
+        does: "end all blocking, lockdown included; works with a dead daemon too",
+        options: &[YES],
+    },
+    Spec {
+        verb: "import",
+        values: "FILE.conf",
+        count: (1, 1),
+        does: "take tunnel and relay from a wg-quick file into the configuration",
+        options: &[("name", Some("NAME"), "the relay's name (default: the file's)")],
+    },
+    Spec {
+        verb: "check",
+        values: "",
+        count: (0, 0),
+        does: "read the configuration and say all that is wrong with it",
+        options: &[],
+    },
+    Spec {
+        verb: "block",
+        values: "",
+        count: (0, 0),
+        does: "put the boot policy in force at once, without the daemon",
+        options: &[("if-armed", None, "only if the router is armed; otherwise do nothing")],
+    },
+    Spec {
+        verb: "ruleset",
+        values: "",
+        count: (0, 0),
+        does: "print the rules of a state; needs neither root nor a kernel",
+        options: &[
+            ("state", Some("STATE"), "boot, blocked (also: error, lockdown), connecting, connected"),
+            ("format", Some("nft|json"), "default nft"),
+            ("relay", Some("NAME"), "default: the first one configured"),
+            ("listen-port", Some("PORT"), "the tunnel's own port, default 51820"),
+            ("wan", Some("DEV=PREFIX,…"), "a WAN device and its prefixes; may be given again"),
+            ("lease", Some("DEV=SERVER"), "the DHCP server of a WAN device; may be given again"),
+            ("dns", None, "connecting: as in a switch from connected"),
+        ],
+    },
+    Spec {
+        verb: "lease",
+        values: "DEVICE [SERVER]",
+        count: (1, 2),
+        does: "tell the daemon of the DHCP server that DEVICE has its lease from (none: it lost it)",
+        options: &[],
+    },
+    Spec {
+        verb: "reload",
+        values: "",
+        count: (0, 0),
+        does: "have the daemon read the configuration again",
+        options: &[],
+    },
+    Spec {
+        verb: "daemon",
+        values: "",
+        count: (0, 0),
+        does: "run in the foreground until SIGTERM; the init script does this",
+        options: &[],
+    },
 ];
 
 const GLOBALS: &[Opt] = &[
@@ -150,7 +219,11 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Parsed, String> {
 
 fn finish(spec: Option<&'static Spec>, help: bool, input: Input) -> Result<Parsed, String> {
     let Some(spec) = spec else {
-        return if help { Ok(Parsed::Say(overview())) } else { Err(format!("which verb?\n\n{}", overview())) };
+        return if help {
+            Ok(Parsed::Say(overview()))
+        } else {
+            Err(format!("which verb?\n\n{}", overview()))
+        };
     };
     if help {
         return Ok(Parsed::Say(details(spec)));
@@ -160,7 +233,10 @@ fn finish(spec: Option<&'static Spec>, help: bool, input: Input) -> Result<Parse
         return Err(format!("{} needs {}; see 'vpnd {} --help'", spec.verb, spec.values, spec.verb));
     }
     if let Some(extra) = input.values.get(most) {
-        return Err(format!("{}: '{extra}' is one argument too many; see 'vpnd {} --help'", spec.verb, spec.verb));
+        return Err(format!(
+            "{}: '{extra}' is one argument too many; see 'vpnd {} --help'",
+            spec.verb, spec.verb
+        ));
     }
     Ok(Parsed::Run(spec.verb, input))
 }

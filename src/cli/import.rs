@@ -121,7 +121,8 @@ mod tests {
     #[test]
     fn a_name_is_looked_up_only_while_the_router_is_open() {
         let imported = import::parse("se.conf", CONF).unwrap();
-        for (open, words) in [(Ok(false), "not open"), (Err("no nft".to_owned()), "cannot be told (no nft)")] {
+        for (open, words) in [(Ok(false), "not open"), (Err("no nft".to_owned()), "cannot be told (no nft)")]
+        {
             let mut closed = imported.clone();
             let error = resolve(&mut closed, open).unwrap_err();
             assert!(error.contains(words) && error.contains("'localhost' is a name"), "{error}");

@@ -134,20 +134,26 @@ fn without_table(daemon: &Daemon, kernel: &Kernel, kept: &Kept) -> Report {
     match (promised, barrier) {
         (Some(who), true) => Report::new(
             Word::Error,
-            format!("{who}, but THE RULES ARE GONE (no table inet vpnd); only the routing barrier still blocks"),
+            format!(
+                "{who}, but THE RULES ARE GONE (no table inet vpnd); only the routing barrier still blocks"
+            ),
         )
         .warn("'vpnd block' blocks again at once"),
-        (Some(who), false) => {
-            Report::new(Word::Open, format!("NOT PROTECTED: {who}, but there are no rules and no routing barrier"))
-                .warn("'vpnd block' blocks again at once")
-        }
+        (Some(who), false) => Report::new(
+            Word::Open,
+            format!("NOT PROTECTED: {who}, but there are no rules and no routing barrier"),
+        )
+        .warn("'vpnd block' blocks again at once"),
         (None, true) => Report::new(Word::Error, "not armed, but the routing barrier is still there")
             .warn("'vpnd disarm' removes what is left"),
-        (None, false) => Report::new(Word::Open, match daemon {
-            Daemon::Answers(_) => "disconnected, lockdown off: as if vpnd were not there",
-            Daemon::Dead => "not armed; daemon not running: as if vpnd were not there",
-            Daemon::Hung(_) => "not armed; daemon hung: as if vpnd were not there",
-        }),
+        (None, false) => Report::new(
+            Word::Open,
+            match daemon {
+                Daemon::Answers(_) => "disconnected, lockdown off: as if vpnd were not there",
+                Daemon::Dead => "not armed; daemon not running: as if vpnd were not there",
+                Daemon::Hung(_) => "not armed; daemon hung: as if vpnd were not there",
+            },
+        ),
     }
 }
 
@@ -183,18 +189,30 @@ fn with_daemon(status: &Status, table: &Table, kernel: &Kernel) -> Report {
         ),
         TunnelState::Connected => match &kernel.device {
             Ok(Some(_)) => Report::new(Word::Connected, "verified by a probe inside the tunnel"),
-            Ok(None) => Report::new(Word::Error, "the daemon says connected, but the tunnel device is gone; nothing leaves"),
-            Err(why) => Report::new(Word::Error, format!("the daemon says connected, but the tunnel device cannot be looked at: {why}")),
+            Ok(None) => Report::new(
+                Word::Error,
+                "the daemon says connected, but the tunnel device is gone; nothing leaves",
+            ),
+            Err(why) => Report::new(
+                Word::Error,
+                format!("the daemon says connected, but the tunnel device cannot be looked at: {why}"),
+            ),
         },
-        TunnelState::Disconnected if status.lockdown => Report::new(Word::Blocked, "disconnected, lockdown on"),
-        TunnelState::Disconnected => {
-            Report::new(Word::Error, format!("the daemon says disconnected, but rules ({}) are still in force", table.state))
-                .warn("'vpnd disarm' removes what is left")
+        TunnelState::Disconnected if status.lockdown => {
+            Report::new(Word::Blocked, "disconnected, lockdown on")
         }
-        other if table.state == PolicyState::Connected => {
-            Report::new(Word::Error, format!("the daemon says {other}, but the rules in force are those of connected"))
+        TunnelState::Disconnected => Report::new(
+            Word::Error,
+            format!("the daemon says disconnected, but rules ({}) are still in force", table.state),
+        )
+        .warn("'vpnd disarm' removes what is left"),
+        other if table.state == PolicyState::Connected => Report::new(
+            Word::Error,
+            format!("the daemon says {other}, but the rules in force are those of connected"),
+        ),
+        TunnelState::Connecting => {
+            Report::new(Word::Connecting, with_cause("nothing leaves until the tunnel is verified", status))
         }
-        TunnelState::Connecting => Report::new(Word::Connecting, with_cause("nothing leaves until the tunnel is verified", status)),
         TunnelState::Disconnecting => Report::new(Word::Blocked, "disconnecting"),
         TunnelState::Error => Report::new(Word::Blocked, with_cause("error", status)),
     }
@@ -213,12 +231,20 @@ fn on_its_own(table: &Table, kernel: &Kernel, who: &str) -> Report {
     let age = match &kernel.device {
         Ok(Some(device)) => device.handshake_age_s,
         Ok(None) => return Report::new(Word::Blocked, format!("{rules}, but the tunnel device is gone")),
-        Err(why) => return Report::new(Word::Blocked, format!("{rules}; the tunnel device cannot be looked at: {why}")),
+        Err(why) => {
+            return Report::new(
+                Word::Blocked,
+                format!("{rules}; the tunnel device cannot be looked at: {why}"),
+            );
+        }
     };
     match age {
         Some(age) if age <= SESSION_S => Report::new(Word::Connected, rules)
             .warn(format!("nobody checks the tunnel; its last handshake is {age} s old")),
-        _ => Report::new(Word::Blocked, format!("{rules}, but the tunnel has been silent for over {SESSION_S} s")),
+        _ => Report::new(
+            Word::Blocked,
+            format!("{rules}, but the tunnel has been silent for over {SESSION_S} s"),
+        ),
     }
 }
 
