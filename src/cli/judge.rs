@@ -214,7 +214,9 @@ fn with_daemon(status: &Status, table: &Table, kernel: &Kernel) -> Report {
             Report::new(Word::Connecting, with_cause("nothing leaves until the tunnel is verified", status))
         }
         TunnelState::Disconnecting => Report::new(Word::Blocked, "disconnecting"),
-        TunnelState::Error => Report::new(Word::Blocked, with_cause("error", status)),
+        TunnelState::Error => {
+            Report::new(Word::Blocked, status.cause.as_deref().unwrap_or("error, cause unknown"))
+        }
     }
 }
 
