@@ -137,6 +137,28 @@ fn rulesets_need_no_kernel() {
     r.expect("ruleset --state boot --format xml", 1, "neither nft nor json");
 }
 
+#[test]
+fn an_import_keeps_everything_else() {
+    let r = Router::new("import");
+    r.config("vpnd", &format!("# mine\n{VPND}"));
+    let file = r.0.join("no-osl.conf");
+    let conf = "[Interface]\nPrivateKey = yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=\nAddress = 10.64.0.3/32\n\
+                [Peer]\nPublicKey = xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\nAllowedIPs = 0.0.0.0/0\n\
+                Endpoint = 203.0.113.9:51820\n";
+    std::fs::write(&file, conf).unwrap();
+    let said = r.expect(&format!("import {}", file.display()), 0, "relay no-osl");
+    assert!(!said.contains("yAnz5TF"), "{said}");
+    let target = r.0.join("config/vpnd");
+    let text = std::fs::read_to_string(&target).unwrap();
+    assert!(text.contains("# mine") && text.contains("10.64.0.3/32") && text.contains("'one'"), "{text}");
+    assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
+    r.expect("check", 0, "2 relays");
+    r.expect("relays osl", 0, "203.0.113.9:51820");
+    std::fs::write(&file, conf.replace("Endpoint = 203.0.113.9", "Endpoint = nowhere.invalid")).unwrap();
+    r.expect(&format!("import {}", file.display()), 1, "nowhere.invalid");
+    assert_eq!(std::fs::read_to_string(&target).unwrap(), text, "nothing was changed");
+}
+
 /// The kernel's side, in a network namespace of its own: children inherit this thread's.
 #[test]
 fn block_status_disarm_without_a_daemon() {

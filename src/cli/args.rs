@@ -75,10 +75,7 @@ const VERBS: &[Spec] = &[
         values: "FILE.conf",
         count: (1, 1),
         does: "take tunnel and relay from a wg-quick file into the configuration",
-        options: &[
-            ("name", Some("NAME"), "the relay's name (default: the file's)"),
-            ("print", None, "print the new configuration, write nothing"),
-        ],
+        options: &[("name", Some("NAME"), "the relay's name (default: the file's)")],
     },
     Spec {
         verb: "check",

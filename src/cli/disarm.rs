@@ -93,7 +93,7 @@ fn by_hand(input: &Input) -> Outcome {
     let mut failed = 0;
     for (name, step) in steps {
         match step() {
-            Ok(()) => text::say(&format!("  {name}: gone")),
+            Ok(()) => text::say(&format!("  {name}: done")),
             Err(why) => {
                 failed += 1;
                 eprintln!("  {name}: {}", text::clean(&why));

@@ -150,7 +150,8 @@ fn without_table(daemon: &Daemon, kernel: &Kernel, kept: &Kept) -> Report {
             Word::Open,
             match daemon {
                 Daemon::Answers(_) => "disconnected, lockdown off: as if vpnd were not there",
-                _ => "not armed; daemon not running: as if vpnd were not there",
+                Daemon::Dead => "not armed; daemon not running: as if vpnd were not there",
+                Daemon::Hung(_) => "not armed; daemon hung: as if vpnd were not there",
             },
         ),
     }
@@ -213,7 +214,9 @@ fn with_daemon(status: &Status, table: &Table, kernel: &Kernel) -> Report {
             Report::new(Word::Connecting, with_cause("nothing leaves until the tunnel is verified", status))
         }
         TunnelState::Disconnecting => Report::new(Word::Blocked, "disconnecting"),
-        TunnelState::Error => Report::new(Word::Blocked, with_cause("error", status)),
+        TunnelState::Error => {
+            Report::new(Word::Blocked, status.cause.as_deref().unwrap_or("error, cause unknown"))
+        }
     }
 }
 

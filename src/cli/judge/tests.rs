@@ -92,6 +92,7 @@ fn the_verdicts() {
         ("dead", "connected barrier", true, Blocked, "device is gone"),
         ("dead", "none", false, Open, "not armed; daemon not running"),
         ("hung", "blocked barrier", true, Blocked, "daemon hung; table"),
+        ("hung", "none", false, Open, "daemon hung"),
         ("hung", "none", true, Open, "NOT PROTECTED"),
         // The kernel contradicts.
         ("connected", "none", true, Open, "NOT PROTECTED: the daemon says connected"),
@@ -108,7 +109,7 @@ fn the_verdicts() {
         ("connecting", "connected barrier age=1", true, Error, "rules in force are those of connected"),
         ("error", "connected barrier age=1", true, Error, "those of connected"),
         ("disconnected", "blocked", false, Error, "the daemon put none"),
-        ("connected", "boot barrier age=1", true, Blocked, "'vpnd block'"),
+        ("connected hash", "boot barrier age=1", true, Blocked, "'vpnd block'"),
         ("connected", "unreadable", true, Error, "cannot tell"),
         ("dead", "unreadable", false, Error, "cannot tell"),
     ];
