@@ -1,3 +1,4 @@
 mod failures;
 mod golden;
 mod kernel;
+mod normal;
