@@ -2,7 +2,8 @@
 
 use crate::config::{Mark, Settings};
 
-use super::clause::{Clause, Draft};
+use super::clause::Clause;
+use super::draft::Draft;
 use super::facts::Facts;
 use super::stance::Stance;
 use super::state::PolicyState;

@@ -12,6 +12,7 @@ mod clause;
 mod compose;
 mod connected;
 mod connecting;
+mod draft;
 mod facts;
 pub mod flows;
 mod nets;

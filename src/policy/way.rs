@@ -55,10 +55,4 @@ impl Way {
         Self::TunnelSourceNat,
         Self::ForeignSource,
     ];
-
-    /// True for packets of the router itself (output), whose refusals go to its own programs.
-    #[must_use]
-    pub fn from_router(self) -> bool {
-        matches!(self, Self::RouterToLan | Self::RouterToTunnel | Self::RouterToWan)
-    }
 }

@@ -25,3 +25,27 @@ fn rulesets_read_as_written_down() {
     }
     assert!(wrong.is_empty(), "these differ from tests/golden/ruleset: {wrong:?}");
 }
+
+/// What an established packet passes on its way from LAN into the tunnel and back: at most 8 rules.
+#[test]
+fn an_established_packet_passes_few_rules() {
+    let case = samples::cases().into_iter().find(|case| case.name == "connected-full").unwrap();
+    let policy = compose(&case.stance, &case.settings, &case.facts).unwrap();
+    let ruleset = compile(&policy);
+    let all = |chain: &str| ruleset.rules().iter().filter(|rule| rule.chain == chain).count();
+    let until = |chain: &str, text: &str| {
+        let mut rules = ruleset.rules().iter().filter(|rule| rule.chain == chain);
+        1 + rules
+            .position(|rule| rule.comment.as_ref().is_some_and(|comment| comment.contains(text)))
+            .unwrap()
+    };
+    // A verdict map in prerouting_raw and forward, one SYN test, one source test.
+    let frame = until("prerouting_raw", "by zone")
+        + until("forward", "by zones")
+        + all("forward_mangle")
+        + all("postrouting_late");
+    assert_eq!(frame, 4);
+    let out = all("arriving_from_lan") + until("lan_to_tunnel", "3.3");
+    let back = until("tunnel_to_lan", "3.4 answers");
+    assert!(frame + out <= 8 && frame + back <= 8, "{} and {}", frame + out, frame + back);
+}

@@ -1,2 +1,4 @@
+mod failures;
 mod golden;
 mod kernel;
+mod normal;

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use crate::config::PortProto;
 use crate::policy::Way::{LanToWan, RouterToWan, WanToRouter};
-use crate::policy::clause::{Match, Quoted, allow, refuse};
+use crate::policy::clause::{Match, Quoted};
 use crate::policy::compose::Composer;
+use crate::policy::draft::{allow, refuse};
 use crate::policy::row::Row;
 
 use super::outer::quoting;
@@ -17,14 +18,14 @@ pub fn outside_the_tunnel(c: &mut Composer<'_>) {
             allow(Row::Api, "vpnd's own socket reaches the API")
                 .on(RouterToWan)
                 .tcp()
-                .to_endpoint(*api)
+                .towards(*api)
                 .marked(c.settings.mark),
         );
         c.add(
             allow(Row::Api, "the API answers")
                 .on(WanToRouter)
                 .tcp()
-                .from_endpoint(*api)
+                .coming_from(*api)
                 .matching(Match::Established)
                 .reply(),
         );
@@ -50,7 +51,7 @@ pub fn for_nobody_else(c: &mut Composer<'_>) {
                 .on(RouterToWan)
                 .on(LanToWan)
                 .tcp()
-                .to_endpoint(*api),
+                .towards(*api),
         );
     }
 }

@@ -1,8 +1,8 @@
 //! Rows 2.3 and 2.4: the router's own leases from the WAN.
 
 use crate::policy::Way::{RouterToWan, WanToRouter};
-use crate::policy::clause::{allow, host};
 use crate::policy::compose::Composer;
+use crate::policy::draft::{allow, host};
 use crate::policy::nets::{ALL_DHCP_AGENTS, ALL_DHCP_SERVERS, BROADCAST, LINK_LOCAL_V6};
 use crate::policy::row::Row;
 
@@ -17,8 +17,8 @@ fn v4(c: &mut Composer<'_>) {
             .on(RouterToWan)
             .to([BROADCAST])
             .udp()
-            .from_port(68)
-            .to_port(67),
+            .source_port(68)
+            .dest_port(67),
     );
     for wan in &c.facts.wan {
         let Some(server) = wan.lease_server else { continue };
@@ -28,12 +28,17 @@ fn v4(c: &mut Composer<'_>) {
                 .leaving_by(&wan.name)
                 .to([host(server.into())])
                 .udp()
-                .from_port(68)
-                .to_port(67),
+                .source_port(68)
+                .dest_port(67),
         );
     }
     c.add(
-        allow(Row::DhcpV4Client, "a lease is offered").on(WanToRouter).ipv4().udp().from_port(67).to_port(68),
+        allow(Row::DhcpV4Client, "a lease is offered")
+            .on(WanToRouter)
+            .ipv4()
+            .udp()
+            .source_port(67)
+            .dest_port(68),
     );
 }
 
@@ -44,8 +49,8 @@ fn v6(c: &mut Composer<'_>) {
             .from([LINK_LOCAL_V6])
             .to([ALL_DHCP_AGENTS, ALL_DHCP_SERVERS])
             .udp()
-            .from_port(546)
-            .to_port(547),
+            .source_port(546)
+            .dest_port(547),
     );
     // Some providers' servers answer from global addresses.
     c.add(
@@ -53,7 +58,7 @@ fn v6(c: &mut Composer<'_>) {
             .on(WanToRouter)
             .to([LINK_LOCAL_V6])
             .udp()
-            .from_port(547)
-            .to_port(546),
+            .source_port(547)
+            .dest_port(546),
     );
 }

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use crate::policy::Way::{LanToTunnel, LanToWan, RouterToLan, RouterToTunnel, RouterToWan};
-use crate::policy::clause::{allow, host, refuse};
 use crate::policy::compose::Composer;
+use crate::policy::draft::{allow, host, refuse};
 use crate::policy::nets::LINK_LOCAL_V6;
 use crate::policy::row::Row;
 
@@ -19,7 +19,7 @@ pub fn inside_the_tunnel(c: &mut Composer<'_>) {
             .on(LanToTunnel)
             .to(resolvers)
             .tcp_or_udp()
-            .to_port(PORT),
+            .dest_port(PORT),
     );
     nowhere(c);
 }
@@ -40,7 +40,7 @@ pub fn nowhere(c: &mut Composer<'_>) {
             .on(RouterToTunnel)
             .on(LanToTunnel)
             .tcp_or_udp()
-            .to_port(PORT),
+            .dest_port(PORT),
     );
 }
 
@@ -56,7 +56,7 @@ pub fn outside_the_tunnel(c: &mut Composer<'_>) {
                 .leaving_by(&zone.device)
                 .to(connected)
                 .tcp_or_udp()
-                .to_port(PORT),
+                .dest_port(PORT),
         );
     }
     c.add(
@@ -65,6 +65,6 @@ pub fn outside_the_tunnel(c: &mut Composer<'_>) {
             .on(RouterToWan)
             .on(LanToWan)
             .tcp_or_udp()
-            .to_port(PORT),
+            .dest_port(PORT),
     );
 }

@@ -3,8 +3,9 @@
 //! on, and gives out leases and advertisements.
 
 use crate::policy::Way::{RouterToWan, WanToRouter};
-use crate::policy::clause::{Action, Family, Match, act, allow};
+use crate::policy::clause::{Action, Family, Match};
 use crate::policy::compose::Composer;
+use crate::policy::draft::{act, allow};
 use crate::policy::nets::{LINK_LOCAL_V6, MULTICAST_V6};
 use crate::policy::row::Row;
 
@@ -24,8 +25,10 @@ pub fn whoever_spoke_first(c: &mut Composer<'_>) {
     }
     c.add(allow(Row::LanSide, "no LAN is known: the router is asked, as fw4 lets it").on(WanToRouter));
     let out = |what| allow(Row::LanSide, what).on(RouterToWan);
-    c.add(out("DHCPv4 server").ipv4().udp().from_port(67).to_port(68));
-    c.add(out("DHCPv6 server").from([LINK_LOCAL_V6]).to([LINK_LOCAL_V6]).udp().from_port(547).to_port(546));
+    c.add(out("DHCPv4 server").ipv4().udp().source_port(67).dest_port(68));
+    c.add(
+        out("DHCPv6 server").from([LINK_LOCAL_V6]).to([LINK_LOCAL_V6]).udp().source_port(547).dest_port(546),
+    );
     c.add(
         out("router advertisements")
             .from([LINK_LOCAL_V6])

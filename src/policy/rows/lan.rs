@@ -1,8 +1,9 @@
 //! Rows 2.2 and 2.7: the LAN side of the router, and LAN to LAN.
 
 use crate::policy::Way::{LanToLan, LanToRouter, RouterToLan};
-use crate::policy::clause::{Proto, allow};
+use crate::policy::clause::Proto;
 use crate::policy::compose::Composer;
+use crate::policy::draft::allow;
 use crate::policy::nets::{BROADCAST, LINK_LOCAL_V4, LINK_LOCAL_V6, MULTICAST_V4, MULTICAST_V6};
 use crate::policy::row::Row;
 
@@ -37,8 +38,8 @@ pub fn router_to_lan(c: &mut Composer<'_>) {
         MULTICAST_V6,
         BROADCAST,
     ]));
-    c.add(to_lan("DHCPv4 server").ipv4().udp().from_port(67).to_port(68));
-    c.add(to_lan("DHCPv6 server").ipv6().udp().from_port(547).to_port(546));
+    c.add(to_lan("DHCPv4 server").ipv4().udp().source_port(67).dest_port(68));
+    c.add(to_lan("DHCPv6 server").ipv6().udp().source_port(547).dest_port(546));
     c.add(
         to_lan("router advertisements and neighbour discovery")
             .matching(crate::policy::Match::HopLimit(255))

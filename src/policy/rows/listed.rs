@@ -1,8 +1,9 @@
 //! Row 2.8: prefixes and multicast groups behind the WAN that the user listed.
 
 use crate::policy::Way::{LanToWan, RouterToWan, WanToLan, WanToRouter};
-use crate::policy::clause::{Match, Proto, allow};
+use crate::policy::clause::{Match, Proto};
 use crate::policy::compose::Composer;
+use crate::policy::draft::allow;
 use crate::policy::nets::LOCAL_MULTICAST_V4;
 use crate::policy::row::Row;
 

@@ -2,8 +2,9 @@
 //! not here: a router has no use for it.
 
 use crate::policy::Way::{RouterToWan, WanToRouter};
-use crate::policy::clause::{Draft, Match, allow};
+use crate::policy::clause::Match;
 use crate::policy::compose::Composer;
+use crate::policy::draft::{Draft, allow};
 use crate::policy::nets::{
     ALL_MLDV2_ROUTERS, ALL_NODES, ALL_ROUTERS, LINK_LOCAL_V6, MULTICAST_V6, SOLICITED_NODE,
 };

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 
 use crate::config::PortProto;
 use crate::policy::Way::{ArrivingFromWan, LanToRouter, LanToWan, LeavingRouter, RouterToWan, WanToRouter};
-use crate::policy::clause::{Action, Draft, Match, Proto, Quoted, act, allow, refuse};
+use crate::policy::clause::{Action, Match, Proto, Quoted};
 use crate::policy::compose::Composer;
+use crate::policy::draft::{Draft, act, allow, refuse};
 use crate::policy::row::Row;
 
 /// ICMP errors (RFC 792): unreachable (too-big is one of its codes) and time-exceeded.
@@ -24,7 +25,7 @@ pub fn to_relays(c: &mut Composer<'_>, relays: &[SocketAddr], listen_port: u16) 
             act(Action::Untrack, Row::TunnelOuter, "the tunnel's packets are not tracked")
                 .on(LeavingRouter)
                 .udp()
-                .to_endpoint(*relay)
+                .towards(*relay)
                 .marked(mark),
         );
         c.add(
@@ -35,22 +36,22 @@ pub fn to_relays(c: &mut Composer<'_>, relays: &[SocketAddr], listen_port: u16) 
             )
             .on(ArrivingFromWan)
             .udp()
-            .from_endpoint(*relay)
-            .to_port(listen_port),
+            .coming_from(*relay)
+            .dest_port(listen_port),
         );
         c.add(
             allow(Row::TunnelOuter, "the relay may be reached by the tunnel's socket")
                 .on(RouterToWan)
                 .udp()
-                .to_endpoint(*relay)
+                .towards(*relay)
                 .marked(mark),
         );
         c.add(
             allow(Row::TunnelOuter, "the relay may reach the tunnel's own port")
                 .on(WanToRouter)
                 .udp()
-                .from_endpoint(*relay)
-                .to_port(listen_port),
+                .coming_from(*relay)
+                .dest_port(listen_port),
         );
         errors(c, *relay, listen_port);
     }
@@ -94,7 +95,7 @@ pub fn for_nobody_else(c: &mut Composer<'_>, relays: &[SocketAddr], listen_port:
         refuse(Row::RelayFromLan, "the tunnel's own port is not for the LAN")
             .on(LanToRouter)
             .udp()
-            .to_port(listen_port),
+            .dest_port(listen_port),
     );
     for relay in relays {
         c.add(
@@ -102,7 +103,7 @@ pub fn for_nobody_else(c: &mut Composer<'_>, relays: &[SocketAddr], listen_port:
                 .on(RouterToWan)
                 .on(LanToWan)
                 .proto(Proto::TcpOrUdp)
-                .to_endpoint(*relay),
+                .towards(*relay),
         );
     }
 }
@@ -118,7 +119,7 @@ pub fn listed_relays_for_nobody(c: &mut Composer<'_>) {
                     .on(RouterToWan)
                     .on(LanToWan)
                     .proto(Proto::TcpOrUdp)
-                    .to_endpoint(relay.endpoint),
+                    .towards(relay.endpoint),
             );
         }
     }

@@ -3,8 +3,9 @@
 use ipnet::IpNet;
 
 use crate::policy::Way::{ArrivingFromWan, ReroutingRouter, RouterToWan, WanToRouter};
-use crate::policy::clause::{Action, Draft, Match, act, allow};
+use crate::policy::clause::{Action, Match};
 use crate::policy::compose::Composer;
+use crate::policy::draft::{Draft, act, allow};
 use crate::policy::row::Row;
 
 /// The request marks its flow; the flow marks the answers, which routes them (and a reverse-path
@@ -19,7 +20,7 @@ pub fn answers(c: &mut Composer<'_>) {
         let source = service.source;
         let asked = |draft: Draft| {
             let draft = narrowed(draft, source, Draft::from);
-            draft.proto(service.proto.into()).to_port(service.port)
+            draft.proto(service.proto.into()).dest_port(service.port)
         };
         let mark_packet = act(Action::SetMark(mark), Row::WanService, "a service's request is marked");
         c.add(asked(mark_packet).on(ArrivingFromWan));
@@ -29,7 +30,7 @@ pub fn answers(c: &mut Composer<'_>) {
         c.add(
             narrowed(answer, source, Draft::to)
                 .proto(service.proto.into())
-                .from_port(service.port)
+                .source_port(service.port)
                 .matching(Match::FlowMarked(mark))
                 .reply(),
         );

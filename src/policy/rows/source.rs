@@ -4,8 +4,8 @@
 use ipnet::IpNet;
 
 use crate::policy::Way::{ArrivingFromLan, ArrivingFromWan, ForeignSource};
-use crate::policy::clause::{allow, drop_silently, host};
 use crate::policy::compose::Composer;
+use crate::policy::draft::{allow, drop_silently, host};
 use crate::policy::nets::{
     ALL_MLDV2_ROUTERS, ALL_ROUTERS, BROADCAST, MULTICAST_V6, SOLICITED_NODE, UNSPECIFIED_V4, UNSPECIFIED_V6,
 };
@@ -36,8 +36,8 @@ pub fn unspecified(c: &mut Composer<'_>) {
             .from([UNSPECIFIED_V4])
             .to([BROADCAST])
             .udp()
-            .from_port(68)
-            .to_port(67),
+            .source_port(68)
+            .dest_port(67),
     );
     c.add(
         allow(Row::NeighbourDiscovery, "neighbours are looked for without an address")

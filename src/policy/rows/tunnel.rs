@@ -6,8 +6,9 @@ use crate::policy::Way::{
     ForwardedSyn, LanToTunnel, RouterToTunnel, TunnelDestinationNat, TunnelSourceNat, TunnelToLan,
     TunnelToRouter,
 };
-use crate::policy::clause::{Action, Family, Match, Proto, act, allow, host};
+use crate::policy::clause::{Action, Family, Match, Proto};
 use crate::policy::compose::Composer;
+use crate::policy::draft::{act, allow, host};
 use crate::policy::row::Row;
 use crate::policy::stance::TunnelStance;
 
@@ -63,13 +64,13 @@ fn forwards(c: &mut Composer<'_>, tunnel: &TunnelStance) {
                 .on(TunnelDestinationNat)
                 .to(own)
                 .proto(forward.proto.into())
-                .to_port(forward.port),
+                .dest_port(forward.port),
         );
         c.add(
             allow(Row::FromTunnel, "a listed port reaches its LAN host")
                 .on(TunnelToLan)
                 .proto(forward.proto.into())
-                .to_endpoint(forward.to)
+                .towards(forward.to)
                 .matching(Match::Translated),
         );
     }
