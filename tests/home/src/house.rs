@@ -130,19 +130,19 @@ impl House {
              addr add 192.168.50.5/32 dev lo
              addr add fd00:50::5/128 dev lo nodad
              route add default via 192.168.1.1
-             -6 route add default via fd00:1::1")?;
+             route add default via fd00:1::1")?;
         guest.ip("addr add 192.168.2.20/24 dev eth0
              addr add fd00:2::20/64 dev eth0 nodad
              link set eth0 up
              route add default via 192.168.2.1
-             -6 route add default via fd00:2::1")?;
+             route add default via fd00:2::1")?;
         // So that neither end waits for neighbour discovery behind a burst of probes.
         router.ip("neigh replace 192.168.1.20 lladdr 02:00:00:00:01:20 dev br-lan
              neigh replace fd00:1::20 lladdr 02:00:00:00:01:20 dev br-lan
              neigh replace 192.168.2.20 lladdr 02:00:00:00:02:20 dev br-guest
              neigh replace fd00:2::20 lladdr 02:00:00:00:02:20 dev br-guest
              route add 192.168.50.0/24 via 192.168.1.20
-             -6 route add fd00:50::/64 via fd00:1::20")
+             route add fd00:50::/64 via fd00:1::20")
     }
 
     fn outside(&self) -> Result<()> {
@@ -172,9 +172,9 @@ impl House {
                  addr add {v6}/64 dev eth0 nodad
                  link set eth0 up
                  route add default via 192.0.2.1
-                 -6 route add default via 2001:db8:51::1
+                 route add default via 2001:db8:51::1
                  route add 198.51.100.0/24 via 192.0.2.100
-                 -6 route add 2001:db8:100::/64 via 2001:db8:51::100"
+                 route add 2001:db8:100::/64 via 2001:db8:51::100"
             ))?;
         }
         internet.ip("addr add 192.0.2.100/24 dev eth0
@@ -187,9 +187,9 @@ impl House {
              addr add 2001:db8:100::53/128 dev lo nodad
              addr add 2001:db8:100::200/128 dev lo nodad
              route add default via 192.0.2.1
-             -6 route add default via 2001:db8:51::1")?;
+             route add default via 2001:db8:51::1")?;
         isp.ip("route add 198.51.100.0/24 via 192.0.2.100
-             -6 route add 2001:db8:100::/64 via 2001:db8:51::100")
+             route add 2001:db8:100::/64 via 2001:db8:51::100")
     }
 
     /// The wire between router and ISP. The ISP knows the way back to the LAN, so that a packet
@@ -213,7 +213,7 @@ impl House {
              neigh replace 203.0.113.2 lladdr 02:00:00:00:03:01 dev cpe
              neigh replace 2001:db8:203::2 lladdr 02:00:00:00:03:01 dev cpe
              route add 192.168.0.0/16 via 203.0.113.2
-             -6 route add fd00::/16 via 2001:db8:203::2")?;
+             route add fd00::/16 via 2001:db8:203::2")?;
         self.default_route()?;
         self.router.ip("neigh replace 203.0.113.1 lladdr 02:00:00:00:03:02 dev wan
              neigh replace 2001:db8:203::1 lladdr 02:00:00:00:03:02 dev wan")
@@ -225,9 +225,9 @@ impl House {
     /// When `ip` refuses.
     pub fn default_route(&self) -> Result<()> {
         self.router.ip("route replace default via 203.0.113.1 dev wan
-             -6 route replace default via 2001:db8:203::1 dev wan
+             route replace default via 2001:db8:203::1 dev wan
              route replace 192.168.100.0/24 via 203.0.113.1 dev wan
-             -6 route replace fd00:100::/64 via 2001:db8:203::1 dev wan")
+             route replace fd00:100::/64 via 2001:db8:203::1 dev wan")
     }
 
     /// The router's own firewall, as OpenWrt starts it.

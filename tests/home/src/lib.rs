@@ -6,8 +6,17 @@
 //! packets, [`wire`] captures, [`classify`] the contract, [`probes`] one packet from somewhere and
 //! where it came out.
 
+pub mod cells;
 pub mod classify;
+pub mod config;
+pub mod home;
 pub mod house;
+pub mod native;
 pub mod ns;
 pub mod packets;
+pub mod probes;
+pub mod raw;
+pub mod suite;
+pub mod tun;
+pub mod vpnd;
 pub mod wire;
