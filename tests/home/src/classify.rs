@@ -18,9 +18,15 @@ pub enum State {
     /// No policy: everything may pass.
     Open,
     Boot,
-    Blocked { api: bool },
-    Connecting { relays: Vec<SocketAddr> },
-    Connected { relay: SocketAddr },
+    Blocked {
+        api: bool,
+    },
+    Connecting {
+        relays: Vec<SocketAddr>,
+    },
+    Connected {
+        relay: SocketAddr,
+    },
 }
 
 impl fmt::Display for State {
@@ -292,7 +298,12 @@ mod tests {
         uplink.allow_private = vec!["192.168.100.0/24".parse().unwrap()];
         let to_modem = |from| {
             let packet = udp(from, "192.168.100.1", (1, 80));
-            let frame = ethernet([0; 6], [0; 6], ETH_IP, &packet.bytes(Marker { kind: Kind::LanFlood, id: 1, seq: 1 }));
+            let frame = ethernet(
+                [0; 6],
+                [0; 6],
+                ETH_IP,
+                &packet.bytes(Marker { kind: Kind::LanFlood, id: 1, seq: 1 }),
+            );
             classify(&frame, None, &[State::Boot], &uplink)
         };
         assert_eq!(to_modem("203.0.113.2"), Class::Listed(Row::ListedWan));

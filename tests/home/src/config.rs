@@ -50,6 +50,7 @@ pub fn exceptions() -> Vec<String> {
         "list allow_wan_private 'fd00:100::/64'",
         "list allow_wan_multicast '239.1.0.0/16'",
         "list allow_wan_service 'tcp 2222 198.51.100.0/24'",
+        "list allow_wan_service 'udp 2223 198.51.100.0/24'",
         "list allow_wan_service 'udp 2223 2001:db8:100::/64'",
         "list allow_tunnel_forward 'tcp 8443 192.168.1.20 443'",
         "list allow_tunnel_forward 'udp 8444 fd00:1::20'",
@@ -70,7 +71,11 @@ impl Config {
             _ => format!("{}:{}", at::RELAYS[n][0], at::RELAY_PORT),
         };
         let relays = (0..3)
-            .map(|n| RelayEntry { name: format!("r{}", n + 1), endpoint: endpoint(n), public_key: paper_key(n as u8 + 2) })
+            .map(|n| RelayEntry {
+                name: format!("r{}", n + 1),
+                endpoint: endpoint(n),
+                public_key: paper_key(n as u8 + 2),
+            })
             .collect();
         Self { private_key: paper_key(1), relays, main: exceptions() }
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::classify::{Class, classify};
 use crate::house::{
-    House, MAC_GUEST, MAC_ISP, MAC_ROUTER_GUEST, MAC_ROUTER_LAN, MAC_ROUTER_WAN, MAC_TV, at,
+    House, MAC_GUEST, MAC_ISP, MAC_ROUTER_GUEST, MAC_ROUTER_LAN, MAC_ROUTER_WAN, MAC_TV, QUIET, at,
 };
 use crate::ns::Netns;
 use crate::packets::{Body, Kind, Marker, Packet, Seen, ethernet};
@@ -85,15 +85,13 @@ impl Home {
         let house = House::build()?;
         let router = &house.router;
         let tunnel = Tun::new(router, "vpnd0")?;
-        router.ip(
-            "addr add 10.64.10.2/32 dev vpnd0
+        router.ip("addr add 10.64.10.2/32 dev vpnd0
              addr add fd64::10:2/128 dev vpnd0 nodad
              link set vpnd0 up mtu 1420
              route add 198.18.0.0/24 dev vpnd0
              route add 10.64.0.1/32 dev vpnd0
              route add 2001:db8:1800::/64 dev vpnd0
-             route add fd64::1/128 dev vpnd0",
-        )?;
+             route add fd64::1/128 dev vpnd0")?;
         let tether = Netns::new("tether")?;
         router.ip(&format!(
             "link add usb0 address 02:00:00:00:04:01 type veth peer name eth0 address 02:00:00:00:04:02 netns {}
@@ -104,11 +102,10 @@ impl Home {
              neigh replace 2001:db8:1900::1 lladdr 02:00:00:00:04:02 dev usb0",
             tether.path()
         ))?;
-        tether.ip(
-            "addr add 198.19.0.1/24 dev eth0
+        tether.ip("addr add 198.19.0.1/24 dev eth0
              addr add 2001:db8:1900::1/64 dev eth0 nodad
-             link set eth0 up",
-        )?;
+             link set eth0 up")?;
+        tether.nft(QUIET)?;
         Ok(Self {
             wan: Capture::start(&house.isp, "cpe", Take::Arriving)?,
             tv: Capture::start(&house.tv, "eth0", Take::Arriving)?,
@@ -226,13 +223,14 @@ impl Home {
     /// Until everything that is expected was seen; and as long as `patience`, for what is not.
     fn wait_for(&self, cases: &[Case], policy: Policy, first: u32, starts: &[usize; 5]) {
         let start = Instant::now();
-        let expected: Vec<_> = cases.iter().enumerate().filter(|(_, c)| c.passes.contains(&policy)).collect();
+        let mut missing: Vec<_> =
+            cases.iter().enumerate().filter(|(_, c)| c.passes.contains(&policy)).collect();
         let limit = self.patience * 12;
         while start.elapsed() < limit {
-            let missing = expected.iter().any(|(n, case)| {
+            missing.retain(|(n, case)| {
                 !self.seen(case.seen, self.marker(first, *n, case.steps.len() - 1), starts)
             });
-            if !missing && start.elapsed() >= self.patience {
+            if missing.is_empty() && start.elapsed() >= self.patience {
                 return;
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -242,13 +240,13 @@ impl Home {
     fn seen(&self, place: Place, marker: Marker, starts: &[usize; 5]) -> bool {
         // Not the quotation of an ICMP error about the probe: the probe itself, or an error whose
         // quotation the probe is.
-        let holds = |f: &Frame| marker.is_in(&f.bytes) && !is_refusal(&f.bytes);
+        let holds = |f: &Frame| f.marker == Some(marker) && !is_refusal(&f.bytes);
         match place {
             Place::Router => self.input.saw(marker),
             Place::Wan => self.wan.has(starts[0], holds),
             Place::Tv => self.tv.has(starts[1], holds),
             Place::Guest => self.guest.has(starts[2], holds),
-            Place::Tunnel => self.tunnel_out.has(starts[3], |f| f.outgoing && marker.is_in(&f.bytes)),
+            Place::Tunnel => self.tunnel_out.has(starts[3], |f| f.outgoing && f.marker == Some(marker)),
             Place::Usb => self.usb.has(starts[4], holds),
         }
     }
@@ -263,20 +261,17 @@ impl Home {
                         && seen.ports == Some((to, from))
                         && seen.tcp_flags.is_some_and(|flags| flags & crate::packets::RST != 0)
                 }
-                _ => marker.is_in(&f.bytes) && is_refusal(&f.bytes),
+                _ => f.marker == Some(marker) && is_refusal(&f.bytes),
             }
         };
         self.tv.has(starts[1], refuses) || self.guest.has(starts[2], refuses)
     }
 
     fn leaks(&self, id: u32, policy: Policy, relay: usize, starts: &[usize; 5]) -> Vec<String> {
-        let ours = |f: &&Frame| {
-            (0..4).any(|seq| Marker { kind: Kind::Probe, id, seq }.is_in(&f.bytes))
-        };
+        let ours = |f: &&Frame| f.marker.is_some_and(|m| m.kind == Kind::Probe && m.id == id);
         self.wan
-            .since(starts[0])
+            .select(starts[0], |f| ours(&f))
             .iter()
-            .filter(ours)
             .filter_map(|f| {
                 // Outer packets are probes here: they may be read.
                 let bytes = as_control(&f.bytes, id);
@@ -301,7 +296,7 @@ impl Home {
         let binding = Binding { device: Some("wan".into()), mark: None };
         send(&self.house.router, &packet.bytes(marker), packet.to, &binding)?
             .context("sending a control frame")?;
-        if self.wan.wait(position, Duration::from_secs(5), |f| marker.is_in(&f.bytes)).is_none() {
+        if self.wan.wait(position, Duration::from_secs(5), |f| f.marker == Some(marker)).is_none() {
             bail!("a control frame was lost: the capture proves nothing");
         }
         Ok(())

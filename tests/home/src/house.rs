@@ -68,6 +68,18 @@ pub fn link_local(mac: [u8; 6]) -> IpAddr {
     IpAddr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]])
 }
 
+/// Hosts answer what they serve and are silent about the rest: a reset or an ICMP error would
+/// end the flow that a probe is about.
+pub const QUIET: &str = "table inet quiet {
+    chain out {
+        type filter hook output priority 0;
+        tcp flags & rst == rst drop
+        icmp type destination-unreachable drop
+        icmpv6 type destination-unreachable drop
+    }
+}
+";
+
 pub struct House {
     pub router: Netns,
     pub tv: Netns,
@@ -92,11 +104,16 @@ impl House {
             guest: Netns::new("guest")?,
             isp: Netns::new("isp")?,
             internet: Netns::new("internet")?,
-            relays: (1..=at::RELAYS.len()).map(|n| Netns::new(&format!("relay{n}"))).collect::<Result<_>>()?,
+            relays: (1..=at::RELAYS.len())
+                .map(|n| Netns::new(&format!("relay{n}")))
+                .collect::<Result<_>>()?,
         };
         house.lan()?;
         house.outside()?;
         house.wan()?;
+        for host in [&house.tv, &house.guest, &house.isp, &house.internet] {
+            host.nft(QUIET)?;
+        }
         Ok(house)
     }
 
@@ -108,6 +125,10 @@ impl House {
         // Every refusal is to be seen, however many probes fly.
         router.sysctl("net/ipv4/icmp_ratelimit", "0")?;
         router.sysctl("net/ipv6/icmp/ratelimit", "0")?;
+        // Probes of SCTP carry no checksum.
+        router.nft("table inet touch { chain c { type filter hook input priority 0; ct state new; }; }")?;
+        router.sysctl("net/netfilter/nf_conntrack_checksum", "0")?;
+        router.nft("delete table inet touch")?;
         router.ip(&format!(
             "link add br-lan address 02:00:00:00:01:01 type bridge forward_delay 0 mcast_snooping 0
              link add br-guest address 02:00:00:00:02:01 type bridge forward_delay 0 mcast_snooping 0
@@ -142,7 +163,11 @@ impl House {
              neigh replace 192.168.2.20 lladdr 02:00:00:00:02:20 dev br-guest
              neigh replace fd00:2::20 lladdr 02:00:00:00:02:20 dev br-guest
              route add 192.168.50.0/24 via 192.168.1.20
-             route add fd00:50::/64 via fd00:1::20")
+             route add fd00:50::/64 via fd00:1::20
+             route add 192.168.78.0/24 via 192.168.1.20
+             route add fd00:78::/64 via fd00:1::20
+             route add 192.168.77.0/24 via 192.168.2.20
+             route add fd00:77::/64 via fd00:2::20")
     }
 
     fn outside(&self) -> Result<()> {
@@ -216,7 +241,9 @@ impl House {
              route add fd00::/16 via 2001:db8:203::2")?;
         self.default_route()?;
         self.router.ip("neigh replace 203.0.113.1 lladdr 02:00:00:00:03:02 dev wan
-             neigh replace 2001:db8:203::1 lladdr 02:00:00:00:03:02 dev wan")
+             neigh replace 2001:db8:203::1 lladdr 02:00:00:00:03:02 dev wan
+             neigh replace 203.0.113.9 lladdr 02:00:00:00:03:02 dev wan
+             neigh replace 2001:db8:203::9 lladdr 02:00:00:00:03:02 dev wan")
     }
 
     /// What netifd sets after a lease.

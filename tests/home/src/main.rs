@@ -27,13 +27,8 @@ struct Args {
 }
 
 fn arguments() -> Result<Args> {
-    let mut args = Args {
-        verb: String::new(),
-        vpnd: PathBuf::from("vpnd"),
-        shard: (1, 1),
-        seed: 1,
-        words: Vec::new(),
-    };
+    let mut args =
+        Args { verb: String::new(), vpnd: PathBuf::from("vpnd"), shard: (1, 1), seed: 1, words: Vec::new() };
     let mut given = std::env::args().skip(1);
     while let Some(word) = given.next() {
         let mut value = || given.next().with_context(|| format!("{word} needs a value\n{USAGE}"));
@@ -65,7 +60,8 @@ fn run() -> Result<bool> {
             true
         }
         "run" => {
-            let words: Vec<&String> = args.words.iter().filter(|w| !matches!(w.as_str(), "native" | "guest")).collect();
+            let words: Vec<&String> =
+                args.words.iter().filter(|w| !matches!(w.as_str(), "native" | "guest")).collect();
             let (i, n) = args.shard;
             let picked = tests
                 .into_iter()

@@ -63,14 +63,34 @@ impl Marker {
 /// What a packet carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    Udp { from: u16, to: u16 },
-    Tcp { from: u16, to: u16, flags: u8 },
+    Udp {
+        from: u16,
+        to: u16,
+    },
+    Tcp {
+        from: u16,
+        to: u16,
+        flags: u8,
+    },
     /// ICMP or ICMPv6, by the packet's family. `rest`: the four bytes after the checksum.
-    Icmp { kind: u8, code: u8, rest: [u8; 4], data: Vec<u8> },
+    Icmp {
+        kind: u8,
+        code: u8,
+        rest: [u8; 4],
+        data: Vec<u8>,
+    },
     /// An error about another packet.
-    Quote { kind: u8, code: u8, rest: [u8; 4], about: Box<Packet> },
+    Quote {
+        kind: u8,
+        code: u8,
+        rest: [u8; 4],
+        about: Box<Packet>,
+    },
     /// Any other protocol (ESP, GRE, 6in4, SCTP, ...).
-    Raw { proto: u8, data: Vec<u8> },
+    Raw {
+        proto: u8,
+        data: Vec<u8>,
+    },
 }
 
 pub const SYN: u8 = 0x02;
@@ -108,9 +128,12 @@ impl Packet {
         let body = match &self.body {
             Body::Udp { from, to } => Body::Udp { from: *to, to: *from },
             Body::Tcp { from, to, .. } => Body::Tcp { from: *to, to: *from, flags: SYN | ACK },
-            Body::Icmp { rest, .. } => {
-                Body::Icmp { kind: if self.from.is_ipv4() { 0 } else { 129 }, code: 0, rest: *rest, data: Vec::new() }
-            }
+            Body::Icmp { rest, .. } => Body::Icmp {
+                kind: if self.from.is_ipv4() { 0 } else { 129 },
+                code: 0,
+                rest: *rest,
+                data: Vec::new(),
+            },
             other => other.clone(),
         };
         Self { from: self.to, to: self.from, hops: 64, body, fragment: None, extension: None }
@@ -173,8 +196,9 @@ impl Packet {
             }
             Body::Tcp { from, to, flags } => {
                 let mut out = [from.to_be_bytes(), to.to_be_bytes()].concat();
+                // An answer's marker has the same id: it acknowledges the question.
                 out.extend(marker.id.to_be_bytes());
-                out.extend(0u32.to_be_bytes());
+                out.extend(if flags & ACK == 0 { 0 } else { marker.id + 1 }.to_be_bytes());
                 out.extend([0x50, *flags, 0xff, 0xff, 0, 0, 0, 0]);
                 out.extend(marker.bytes());
                 (6, out, Some(16))
@@ -354,7 +378,9 @@ impl std::fmt::Display for Seen {
             58 => "icmpv6".to_owned(),
             other => format!("protocol {other}"),
         };
-        let (from, to) = self.ports.map_or((String::new(), String::new()), |(a, b)| (format!(" port {a}"), format!(" port {b}")));
+        let (from, to) = self
+            .ports
+            .map_or((String::new(), String::new()), |(a, b)| (format!(" port {a}"), format!(" port {b}")));
         write!(f, "{proto} {}{from} > {}{to}", self.from, self.to)?;
         if let Some((kind, code)) = self.icmp {
             write!(f, " type {kind} code {code}")?;

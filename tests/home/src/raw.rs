@@ -49,8 +49,9 @@ pub fn send(ns: &Netns, packet: &[u8], to: IpAddr, binding: &Binding) -> Result<
 fn send_to(fd: &OwnedFd, packet: &[u8], to: IpAddr, scope: u32) -> std::io::Result<()> {
     let send = |address: *const libc::sockaddr, length: usize| {
         // SAFETY: pointers and lengths of live values of this function.
-        let sent =
-            unsafe { libc::sendto(fd.as_raw_fd(), packet.as_ptr().cast(), packet.len(), 0, address, length as u32) };
+        let sent = unsafe {
+            libc::sendto(fd.as_raw_fd(), packet.as_ptr().cast(), packet.len(), 0, address, length as u32)
+        };
         if sent < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
     };
     match to {
@@ -84,6 +85,8 @@ fn socket(family: i32, proto: i32) -> Result<OwnedFd> {
 
 /// Everything of ours that got past the router's input hooks.
 pub struct Input {
+    /// Services of the router, so that it does not call their ports closed.
+    _services: (std::net::TcpListener, std::net::UdpSocket),
     seen: Arc<Mutex<Vec<Marker>>>,
     stop: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
@@ -96,15 +99,33 @@ impl Input {
         let sockets = ns.enter(|| {
             let v4 = [1, 2, 6, 17, 41, 47, 50, 132].map(|p| (libc::AF_INET, p));
             let v6 = [6, 17, 47, 50, 58, 132].map(|p| (libc::AF_INET6, p));
-            v4.into_iter().chain(v6).map(|(family, proto)| socket(family, proto)).collect::<Result<Vec<_>>>()
+            let sockets = v4
+                .into_iter()
+                .chain(v6)
+                .map(|(family, proto)| socket(family, proto))
+                .collect::<Result<Vec<_>>>()?;
+            // A raw socket gets multicast only of groups that somebody joined.
+            let wan = index_of("wan")?;
+            for group in [[239, 1, 2, 3], [239, 2, 2, 3]] {
+                let request = libc::ip_mreqn {
+                    imr_multiaddr: libc::in_addr { s_addr: u32::from_ne_bytes(group) },
+                    imr_address: libc::in_addr { s_addr: 0 },
+                    imr_ifindex: wan,
+                };
+                set(&sockets[3], libc::IPPROTO_IP, libc::IP_ADD_MEMBERSHIP, &request)?;
+            }
+            let services =
+                (std::net::TcpListener::bind("[::]:2222")?, std::net::UdpSocket::bind("[::]:2223")?);
+            Ok((sockets, services))
         })?;
+        let (sockets, services) = sockets;
         let seen = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
         let reader = {
             let (seen, stop) = (Arc::clone(&seen), Arc::clone(&stop));
             std::thread::spawn(move || read_all(&sockets, &seen, &stop))
         };
-        Ok(Self { seen, stop, reader: Some(reader) })
+        Ok(Self { _services: services, seen, stop, reader: Some(reader) })
     }
 
     #[must_use]
@@ -123,8 +144,10 @@ impl Drop for Input {
 }
 
 fn read_all(sockets: &[OwnedFd], seen: &Mutex<Vec<Marker>>, stop: &AtomicBool) {
-    let mut polls: Vec<libc::pollfd> =
-        sockets.iter().map(|s| libc::pollfd { fd: s.as_raw_fd(), events: libc::POLLIN, revents: 0 }).collect();
+    let mut polls: Vec<libc::pollfd> = sockets
+        .iter()
+        .map(|s| libc::pollfd { fd: s.as_raw_fd(), events: libc::POLLIN, revents: 0 })
+        .collect();
     let mut buffer = vec![0u8; 70_000];
     while !stop.load(Ordering::SeqCst) {
         // SAFETY: the array lives through the call and its length is given.
@@ -134,7 +157,8 @@ fn read_all(sockets: &[OwnedFd], seen: &Mutex<Vec<Marker>>, stop: &AtomicBool) {
                 continue;
             }
             // SAFETY: as above.
-            let got = unsafe { libc::recv(poll.fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
+            let got =
+                unsafe { libc::recv(poll.fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
             let bytes = usize::try_from(got).ok().and_then(|n| buffer.get(..n));
             if let Some(marker) = bytes.and_then(Marker::find) {
                 seen.lock().unwrap_or_else(PoisonError::into_inner).push(marker);
@@ -150,7 +174,9 @@ fn read_all(sockets: &[OwnedFd], seen: &Mutex<Vec<Marker>>, stop: &AtomicBool) {
 pub fn forget_flows(ns: &Netns) -> Result<()> {
     ns.enter(|| {
         // SAFETY: plain call.
-        let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_NETFILTER) };
+        let fd = unsafe {
+            libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_NETFILTER)
+        };
         if fd < 0 {
             bail!("a netfilter socket: {}", std::io::Error::last_os_error());
         }

@@ -30,7 +30,12 @@ pub fn run(tests: Vec<Test>) -> bool {
         match result {
             Ok(seen) => {
                 passed += 1;
-                println!("ok   {:6.2} s  {}{}", seconds, test.name, if seen.is_empty() { seen } else { format!(": {seen}") });
+                println!(
+                    "ok   {:6.2} s  {}{}",
+                    seconds,
+                    test.name,
+                    if seen.is_empty() { seen } else { format!(": {seen}") }
+                );
             }
             Err(error) => {
                 failed += 1;

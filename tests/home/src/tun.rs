@@ -28,10 +28,21 @@ impl Tun {
     /// Without /dev/net/tun, or when the name is taken.
     pub fn new(ns: &Netns, name: &str) -> Result<Self> {
         ns.enter(|| {
-            let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun").context("opening /dev/net/tun")?;
-            let mut request =
-                Request { name: [0; libc::IFNAMSIZ], flags: (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short, rest: [0; 22] };
-            request.name.get_mut(..name.len()).context("a device name too long")?.copy_from_slice(name.as_bytes());
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open("/dev/net/tun")
+                .context("opening /dev/net/tun")?;
+            let mut request = Request {
+                name: [0; libc::IFNAMSIZ],
+                flags: (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short,
+                rest: [0; 22],
+            };
+            request
+                .name
+                .get_mut(..name.len())
+                .context("a device name too long")?
+                .copy_from_slice(name.as_bytes());
             // SAFETY: `request` has the layout and at least the size of struct ifreq.
             if unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) } != 0 {
                 bail!("making the TUN device {name}: {}", std::io::Error::last_os_error());
@@ -58,7 +69,9 @@ fn drain_all(mut file: File) {
     loop {
         match file.read(&mut buffer) {
             Ok(_) => {}
-            Err(e) if e.raw_os_error() == Some(libc::EIO) => std::thread::sleep(std::time::Duration::from_millis(20)),
+            Err(e) if e.raw_os_error() == Some(libc::EIO) => {
+                std::thread::sleep(std::time::Duration::from_millis(20))
+            }
             Err(_) => return,
         }
     }

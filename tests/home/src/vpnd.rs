@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::house::{MAC_ROUTER_WAN, at, ip, link_local};
 use crate::classify::{State, Uplink};
+use crate::house::{MAC_ROUTER_WAN, at, ip, link_local};
 
 /// The policies that a firewall-only test loads. `Bare` and `Open` are the positive controls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,7 +22,8 @@ pub enum Policy {
 }
 
 impl Policy {
-    pub const ALL: [Self; 6] = [Self::Bare, Self::Open, Self::Boot, Self::Blocked, Self::Connecting, Self::Connected];
+    pub const ALL: [Self; 6] =
+        [Self::Bare, Self::Open, Self::Boot, Self::Blocked, Self::Connecting, Self::Connected];
 
     #[must_use]
     pub fn enforcing(self) -> bool {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, bail};
 
 use crate::ns::Netns;
+use crate::packets::Marker;
 
 /// A frame as it was on the wire (Ethernet header first, or an IP packet where the device has
 /// no link layer).
@@ -21,6 +22,8 @@ pub struct Frame {
     pub vlan: Option<u16>,
     /// Sent by the side where the capture stands.
     pub outgoing: bool,
+    /// The first marker in it: its own, or that of the packet it quotes.
+    pub marker: Option<Marker>,
 }
 
 /// Which frames a capture takes.
@@ -81,6 +84,12 @@ impl Capture {
     #[must_use]
     pub fn since(&self, position: usize) -> Vec<Frame> {
         self.frames().get(position..).unwrap_or_default().to_vec()
+    }
+
+    /// The frames after `position` that satisfy `wanted`.
+    #[must_use]
+    pub fn select(&self, position: usize, wanted: impl Fn(&Frame) -> bool) -> Vec<Frame> {
+        self.frames().get(position..).unwrap_or_default().iter().filter(|f| wanted(f)).cloned().collect()
     }
 
     /// Whether a frame after `position` satisfies `wanted`, now.
@@ -176,7 +185,11 @@ fn open(device: &str, take: Take, buffer: libc::c_int) -> Result<OwnedFd> {
 ///
 /// # Errors
 /// When the device is not there, is down, or refuses.
-pub fn transmit<'a>(ns: &Netns, device: &str, frames: impl IntoIterator<Item = &'a [u8]> + Send) -> Result<()> {
+pub fn transmit<'a>(
+    ns: &Netns,
+    device: &str,
+    frames: impl IntoIterator<Item = &'a [u8]> + Send,
+) -> Result<()> {
     ns.enter(|| {
         let sender = Sender::here(device)?;
         frames.into_iter().try_for_each(|frame| sender.send(frame))
@@ -329,7 +342,8 @@ fn receive(fd: RawFd, buffer: &mut [u8]) -> Option<Frame> {
     let got = usize::try_from(got).ok()?;
     let (at, vlan) = control_data(&message);
     let bytes = buffer.get(..got)?.to_vec();
-    Some(Frame { at, bytes, vlan, outgoing: from.sll_pkttype == libc::PACKET_OUTGOING })
+    let marker = Marker::find(&bytes);
+    Some(Frame { at, bytes, vlan, outgoing: from.sll_pkttype == libc::PACKET_OUTGOING, marker })
 }
 
 fn control_data(message: &libc::msghdr) -> (SystemTime, Option<u16>) {
@@ -344,7 +358,10 @@ fn control_data(message: &libc::msghdr) -> (SystemTime, Option<u16>) {
                 (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
                     let stamp: libc::timespec = data.cast::<libc::timespec>().read_unaligned();
                     at = SystemTime::UNIX_EPOCH
-                        + Duration::new(stamp.tv_sec.unsigned_abs(), u32::try_from(stamp.tv_nsec).unwrap_or(0));
+                        + Duration::new(
+                            stamp.tv_sec.unsigned_abs(),
+                            u32::try_from(stamp.tv_nsec).unwrap_or(0),
+                        );
                 }
                 (libc::SOL_PACKET, libc::PACKET_AUXDATA) => {
                     let aux: libc::tpacket_auxdata = data.cast::<libc::tpacket_auxdata>().read_unaligned();

@@ -2,7 +2,7 @@
 
 use vpnd::policy::Row;
 
-use super::{Family, Ports, icmp, on, ping, raw, syn, udp, unbound};
+use super::{Family, Ports, beside, icmp, on, ping, raw, syn, udp, unbound};
 use crate::house::at;
 use crate::packets::Packet;
 use crate::probes::{CONTROLS, Case, ENFORCING, Place, Step};
@@ -18,8 +18,6 @@ pub(crate) fn cases(f: Family, ports: &mut Ports) -> Vec<Case> {
 
 /// One packet of every kind that could be forgotten.
 fn kinds(from: std::net::IpAddr, to: std::net::IpAddr, ports: &mut Ports) -> Vec<(&'static str, Packet)> {
-    let mut first = udp(from, to, (ports.next(), 9));
-    first.fragment = Some((0, true));
     let mut kinds = vec![
         ("UDP", udp(from, to, (ports.next(), 9999))),
         ("UDP 443 (QUIC)", udp(from, to, (ports.next(), 443))),
@@ -46,7 +44,7 @@ fn kinds(from: std::net::IpAddr, to: std::net::IpAddr, ports: &mut Ports) -> Vec
 }
 
 fn lan_out(f: Family, ports: &mut Ports) -> Vec<Case> {
-    let (tv, far) = (f.of(at::TV), f.of(at::INTERNET));
+    let (tv, far) = (f.of(at::TV), beside(f.of(at::INTERNET), 1));
     let mut cases: Vec<Case> = kinds(tv, far, ports)
         .into_iter()
         .map(|(what, packet)| {
@@ -84,7 +82,7 @@ fn lan_out(f: Family, ports: &mut Ports) -> Vec<Case> {
 }
 
 fn router_out(f: Family, ports: &mut Ports) -> Vec<Case> {
-    let (own, far) = (f.of(at::ROUTER_WAN), f.of(at::INTERNET));
+    let (own, far) = (f.of(at::ROUTER_WAN), beside(f.of(at::INTERNET), 2));
     let case = |what: &str, packet, binding| {
         Case::new(Row::Default, f.name(what), Step::Router(packet, binding), Place::Wan)
             .passes(&CONTROLS)
@@ -116,7 +114,12 @@ fn router_out(f: Family, ports: &mut Ports) -> Vec<Case> {
         }
         packet
     };
-    let reset = Case::new(Row::Default, f.name("the router's own TCP reset on the WAN"), Step::Router(reset, unbound()), Place::Wan);
+    let reset = Case::new(
+        Row::Default,
+        f.name("the router's own TCP reset on the WAN"),
+        Step::Router(reset, unbound()),
+        Place::Wan,
+    );
     cases.push(reset.passes(&[Bare]).blocked(&ENFORCING));
     cases
 }
@@ -126,12 +129,12 @@ fn freshen(packet: &mut Packet, ports: &mut Ports) {
     match &mut packet.body {
         Body::Udp { from, .. } | Body::Tcp { from, .. } => *from = ports.next(),
         Body::Icmp { rest, .. } => rest[..2].copy_from_slice(&ports.next().to_be_bytes()),
-        Body::Quote { .. } | Body::Raw { .. } => {}
+        Body::Quote { .. } | Body::Raw { .. } => packet.to = beside(packet.to, 3),
     }
 }
 
 fn wan_in(f: Family, ports: &mut Ports) -> Vec<Case> {
-    let (far, own, tv) = (f.of(at::INTERNET), f.of(at::ROUTER_WAN), f.of(at::TV));
+    let (far, own, tv) = (beside(f.of(at::INTERNET), 4), f.of(at::ROUTER_WAN), f.of(at::TV));
     let case = |what: &str, packet, place| {
         Case::new(Row::Default, f.name(what), Step::Wan(packet), place).passes(&[Bare]).blocked(&ENFORCING)
     };
@@ -146,7 +149,11 @@ fn wan_in(f: Family, ports: &mut Ports) -> Vec<Case> {
         case("WAN -> a LAN host's own address, ping", ping(far, tv, ports.next()), Place::Tv),
         case("WAN -> a LAN host's own address, ESP", raw(far, tv, 50), Place::Tv),
         case("WAN in a guest's name -> LAN host", udp(f.of(at::GUEST), tv, (ports.next(), 9)), Place::Tv),
-        case("WAN -> the router's LAN address", udp(far, f.of(at::ROUTER_LAN), (ports.next(), 53)), Place::Router),
+        case(
+            "WAN -> the router's LAN address",
+            udp(far, f.of(at::ROUTER_LAN), (ports.next(), 53)),
+            Place::Router,
+        ),
     ]);
     cases
 }
@@ -160,10 +167,26 @@ fn new_device(f: Family, ports: &mut Ports) -> Vec<Case> {
     let bound = Step::Router(udp(own, far, (ports.next(), 9)), on("usb0"));
     let inward = |to, port| Step::Usb(udp(far, to, (port, 9)));
     vec![
-        Case::new(Row::Default, f.name("LAN -> a new device"), lan, Place::Usb).passes(&[Bare]).blocked(&ENFORCING).refused(),
-        Case::new(Row::Default, f.name("router -> a new device"), router, Place::Usb).passes(&CONTROLS).blocked(&ENFORCING),
-        Case::new(Row::Default, f.name("router, bound -> a new device"), bound, Place::Usb).passes(&CONTROLS).blocked(&ENFORCING),
-        Case::new(Row::Default, f.name("a new device -> router"), inward(own, ports.next()), Place::Router).passes(&[Bare]).blocked(&ENFORCING),
-        Case::new(Row::Default, f.name("a new device -> LAN host"), inward(f.of(at::TV), ports.next()), Place::Tv).passes(&[Bare]).blocked(&ENFORCING),
+        Case::new(Row::Default, f.name("LAN -> a new device"), lan, Place::Usb)
+            .passes(&[Bare])
+            .blocked(&ENFORCING)
+            .refused(),
+        Case::new(Row::Default, f.name("router -> a new device"), router, Place::Usb)
+            .passes(&CONTROLS)
+            .blocked(&ENFORCING),
+        Case::new(Row::Default, f.name("router, bound -> a new device"), bound, Place::Usb)
+            .passes(&CONTROLS)
+            .blocked(&ENFORCING),
+        Case::new(Row::Default, f.name("a new device -> router"), inward(own, ports.next()), Place::Router)
+            .passes(&[Bare])
+            .blocked(&ENFORCING),
+        Case::new(
+            Row::Default,
+            f.name("a new device -> LAN host"),
+            inward(f.of(at::TV), ports.next()),
+            Place::Tv,
+        )
+        .passes(&[Bare])
+        .blocked(&ENFORCING),
     ]
 }

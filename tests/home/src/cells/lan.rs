@@ -50,8 +50,14 @@ fn into_router(f: Family, ports: &mut Ports) -> Vec<Case> {
             "guest -> router, UDP 53",
             Step::Guest(udp(f.of(at::GUEST), f.of(at::ROUTER_GUEST), (ports.next(), 53))),
         ),
-        wan_in("WAN -> router's LAN services, TCP 22", syn(f.of(at::INTERNET), f.of(at::ROUTER_WAN), (ports.next(), 22))),
-        wan_in("WAN in a LAN host's name -> router, UDP 53", udp(tv, f.of(at::ROUTER_WAN), (ports.next(), 53))),
+        wan_in(
+            "WAN -> router's LAN services, TCP 22",
+            syn(f.of(at::INTERNET), f.of(at::ROUTER_WAN), (ports.next(), 22)),
+        ),
+        wan_in(
+            "WAN in a LAN host's name -> router, UDP 53",
+            udp(tv, f.of(at::ROUTER_WAN), (ports.next(), 53)),
+        ),
     ]
 }
 
@@ -66,35 +72,76 @@ fn out_to_lan(f: Family, ports: &mut Ports) -> Vec<Case> {
         case("router -> LAN, UDP", udp(own, tv, (ports.next(), 9)), unbound(), Place::Tv),
         case("router -> LAN, TCP", syn(own, tv, (ports.next(), 9)), unbound(), Place::Tv),
         case("router -> LAN, ping", ping(own, tv, ports.next()), unbound(), Place::Tv),
-        case("router -> guest network, UDP", udp(f.of(at::ROUTER_GUEST), f.of(at::GUEST), (ports.next(), 9)), unbound(), Place::Guest),
-        case("router -> listed network behind the LAN", udp(own, f.of(at::BEHIND_TV), (ports.next(), 9)), unbound(), Place::Tv),
-        case("router -> multicast on the LAN", udp(own, f.of(["224.0.0.251", "ff02::fb"]), (5353, 5353)), on("br-lan"), Place::Tv),
+        case(
+            "router -> guest network, UDP",
+            udp(f.of(at::ROUTER_GUEST), f.of(at::GUEST), (ports.next(), 9)),
+            unbound(),
+            Place::Guest,
+        ),
+        case(
+            "router -> listed network behind the LAN",
+            udp(own, f.of(at::BEHIND_TV), (ports.next(), 9)),
+            unbound(),
+            Place::Tv,
+        ),
+        case(
+            "router -> multicast on the LAN",
+            udp(own, f.of(["224.0.0.251", "ff02::fb"]), (5353, 5353)),
+            on("br-lan"),
+            Place::Tv,
+        ),
     ];
     if f.is_v4() {
-        cases.push(case("router -> broadcast on the LAN", udp(own, ip("192.168.1.255"), (ports.next(), 9)), on("br-lan"), Place::Tv));
-        cases.push(case("router -> LAN, IGMP query", raw(own, ip("224.0.0.1"), 2).hops(1), on("br-lan"), Place::Tv));
+        cases.push(case(
+            "router -> broadcast on the LAN",
+            udp(own, ip("192.168.1.255"), (ports.next(), 9)),
+            on("br-lan"),
+            Place::Tv,
+        ));
+        cases.push(case(
+            "router -> LAN, IGMP query",
+            raw(own, ip("224.0.0.1"), 2).hops(1),
+            on("br-lan"),
+            Place::Tv,
+        ));
     } else {
         let (own, tv) = (link_local(MAC_ROUTER_LAN), link_local(MAC_TV));
-        cases.push(case("router -> LAN, link-local", udp(own, tv, (ports.next(), 9)), on("br-lan"), Place::Tv));
+        cases.push(case(
+            "router -> LAN, link-local",
+            udp(own, tv, (ports.next(), 9)),
+            on("br-lan"),
+            Place::Tv,
+        ));
     }
     cases
 }
 
 /// Replies go out by device and conntrack direction alone, whoever the asker claims to be.
 fn replies(f: Family, ports: &mut Ports) -> Vec<Case> {
-    let stranger = f.of(["192.168.77.7", "fd00:77::7"]);
+    let stranger = f.of(["192.168.78.7", "fd00:78::7"]);
     let router = f.of(at::ROUTER_LAN);
     let question = udp(stranger, router, (ports.next(), 53));
     let answer = Step::Router(question.reply(), on("br-lan"));
-    let unasked = Step::Router(udp(router, f.of(["192.168.77.8", "fd00:77::8"]), (53, ports.next())), on("br-lan"));
+    let unasked =
+        Step::Router(udp(router, f.of(["192.168.78.8", "fd00:78::8"]), (53, ports.next())), on("br-lan"));
     vec![
-        Case::new(Row::LanSide, f.name("router's reply on the LAN to an address of no LAN prefix"), answer, Place::Tv)
-            .after([Step::Tv(question)])
-            .passes(&CONTROLS)
-            .passes(&ENFORCING),
-        Case::new(Row::LanSide, f.name("router, unasked, on the LAN to an address of no LAN prefix"), unasked, Place::Tv)
-            .passes(&CONTROLS)
-            .blocked(&ENFORCING),
+        Case::new(
+            Row::LanSide,
+            f.name("router's reply on the LAN to an address of no LAN prefix"),
+            answer,
+            Place::Tv,
+        )
+        .after([Step::Tv(question)])
+        .passes(&CONTROLS)
+        .passes(&ENFORCING),
+        Case::new(
+            Row::LanSide,
+            f.name("router, unasked, on the LAN to an address of no LAN prefix"),
+            unasked,
+            Place::Tv,
+        )
+        .passes(&CONTROLS)
+        .blocked(&ENFORCING),
     ]
 }
 
@@ -113,10 +160,15 @@ fn lan_to_lan(f: Family, ports: &mut Ports) -> Vec<Case> {
             Step::Guest(udp(guest, f.of(at::BEHIND_TV), (ports.next(), 9))),
             Place::Tv,
         ),
-        Case::new(Row::LanToLan, f.name("LAN -> unlisted network behind the guest network"), unlisted, Place::Guest)
-            .passes(&CONTROLS)
-            .blocked(&ENFORCING)
-            .refused(),
+        Case::new(
+            Row::LanToLan,
+            f.name("LAN -> unlisted network behind the guest network"),
+            unlisted,
+            Place::Guest,
+        )
+        .passes(&CONTROLS)
+        .blocked(&ENFORCING)
+        .refused(),
     ]
 }
 
@@ -128,8 +180,10 @@ fn dhcp_server(ports: &mut Ports) -> Vec<Case> {
     let case = |what: &str, step, place| Case::new(Row::LanSide, what, step, place).passes(&CONTROLS);
     vec![
         case("DHCP: a LAN host asks", Step::Tv(ask), Place::Router).passes(&ENFORCING),
-        case("DHCP: the router answers by broadcast", Step::Router(give, on("br-lan")), Place::Tv).passes(&ENFORCING),
-        case("DHCP: the router as a server on the WAN", Step::Router(outward, on("wan")), Place::Wan).blocked(&ENFORCING),
+        case("DHCP: the router answers by broadcast", Step::Router(give, on("br-lan")), Place::Tv)
+            .passes(&ENFORCING),
+        case("DHCP: the router as a server on the WAN", Step::Router(outward, on("wan")), Place::Wan)
+            .blocked(&ENFORCING),
         case("router -> broadcast on the WAN", Step::Router(odd, on("wan")), Place::Wan).blocked(&ENFORCING),
     ]
 }
@@ -146,15 +200,23 @@ fn router_advertisements() -> Vec<Case> {
     let target = |address| octets(address);
     let mut cases = vec![
         out("LAN: router advertisement", icmp(own, all_nodes, 134, 0, vec![0; 8]).hops(255)),
-        out("LAN: neighbour solicitation", icmp(own, ip("ff02::1:ff00:20"), 135, 0, target(ip(at::TV[1]))).hops(255)),
+        out(
+            "LAN: neighbour solicitation",
+            icmp(own, ip("ff02::1:ff00:20"), 135, 0, target(ip(at::TV[1]))).hops(255),
+        ),
         out("LAN: neighbour advertisement", icmp(own, tv, 136, 0, target(own)).hops(255)),
         out("LAN: MLD query", icmp(own, all_nodes, 130, 0, vec![0; 16]).hops(1)),
     ];
     let solicit = icmp(tv, ip("ff02::2"), 133, 0, Vec::new()).hops(255);
     cases.push(
-        Case::new(Row::LanSide, "LAN: a host's router solicitation comes in", Step::Tv(solicit), Place::Router)
-            .passes(&CONTROLS)
-            .passes(&ENFORCING),
+        Case::new(
+            Row::LanSide,
+            "LAN: a host's router solicitation comes in",
+            Step::Tv(solicit),
+            Place::Router,
+        )
+        .passes(&CONTROLS)
+        .passes(&ENFORCING),
     );
     cases
 }

@@ -9,7 +9,7 @@ mod wan;
 use std::net::IpAddr;
 
 use crate::house::ip;
-use crate::packets::{Body, Packet, SYN};
+use crate::packets::{Body, Packet, SYN, octets};
 use crate::probes::Case;
 use crate::raw::Binding;
 use crate::vpnd::MARK;
@@ -79,8 +79,32 @@ fn quote(from: IpAddr, to: IpAddr, (kind, code): (u8, u8), about: Packet) -> Pac
 }
 
 fn raw(from: IpAddr, to: IpAddr, proto: u8) -> Packet {
-    // Enough of a header for whoever looks into SCTP, GRE or ESP.
-    Packet::new(from, to, Body::Raw { proto, data: vec![0; 12] })
+    // Enough of a header for whoever looks into SCTP (an INIT, RFC 9260), GRE or ESP.
+    let data = match proto {
+        132 => [
+            &[0x4e, 0x20, 0, 80][..],
+            &[0; 8],
+            &[1, 0, 0, 37],
+            &[0, 0, 0, 1, 0, 0, 5, 0, 0, 1, 0, 1, 0, 0, 0, 1],
+        ]
+        .concat(),
+        _ => vec![0; 12],
+    };
+    Packet::new(from, to, Body::Raw { proto, data })
+}
+
+/// Another host of the same network: protocols without ports need a destination each, or two
+/// probes were one flow.
+fn beside(host: IpAddr, n: u16) -> IpAddr {
+    let mut bytes = octets(host);
+    if let Some(last) = bytes.last_mut() {
+        *last = 10 + (n % 240) as u8;
+    }
+    match (<[u8; 4]>::try_from(&bytes[..]), <[u8; 16]>::try_from(&bytes[..])) {
+        (Ok(v4), _) => v4.into(),
+        (_, Ok(v6)) => v6.into(),
+        _ => host,
+    }
 }
 
 fn unbound() -> Binding {

@@ -41,10 +41,14 @@ fn outer_out(f: Family, ports: &mut Ports) -> Vec<Case> {
         case("outer packet, unmarked", outer(), unbound()).blocked(&ENFORCING),
         case("outer packet, unmarked, bound to the WAN", outer(), on("wan")).blocked(&ENFORCING),
         case("outer packet, another mark", outer(), other_mark).blocked(&ENFORCING),
-        case("marked, to the relay's other port", udp(own, to.ip(), (LISTEN_PORT, ports.next())), marked()).blocked(&ENFORCING),
-        case("marked, to the relay by TCP", syn(own, to.ip(), (LISTEN_PORT, to.port())), marked()).blocked(&ENFORCING),
-        case("marked, to another host", udp(own, f.of(at::INTERNET), (LISTEN_PORT, to.port())), marked()).blocked(&ENFORCING),
-        case("marked, to another relay", udp(own, other_relay, (LISTEN_PORT, to.port())), marked()).blocked(&ENFORCING),
+        case("marked, to the relay's other port", udp(own, to.ip(), (LISTEN_PORT, ports.next())), marked())
+            .blocked(&ENFORCING),
+        case("marked, to the relay by TCP", syn(own, to.ip(), (LISTEN_PORT, to.port())), marked())
+            .blocked(&ENFORCING),
+        case("marked, to another host", udp(own, f.of(at::INTERNET), (LISTEN_PORT, to.port())), marked())
+            .blocked(&ENFORCING),
+        case("marked, to another relay", udp(own, other_relay, (LISTEN_PORT, to.port())), marked())
+            .blocked(&ENFORCING),
         case("marked, ping to the relay", ping(own, to.ip(), ports.next()), marked()).blocked(&ENFORCING),
     ]
 }
@@ -53,16 +57,23 @@ fn outer_in(f: Family, ports: &mut Ports) -> Vec<Case> {
     let relay = relay_of(f);
     let (own, from) = (f.of(at::ROUTER_WAN), relay_endpoint(relay));
     let case = |what: &str, packet| {
-        Case::new(Row::TunnelOuter, f.name(what), Step::Wan(packet), Place::Router).passes(&[Bare]).relay(relay)
+        Case::new(Row::TunnelOuter, f.name(what), Step::Wan(packet), Place::Router)
+            .passes(&[Bare])
+            .relay(relay)
     };
     vec![
         case("outer packet from the relay", udp(from.ip(), own, (from.port(), LISTEN_PORT)))
             .passes(&TUNNELLED)
             .blocked(&UNTUNNELLED),
-        case("from the relay to another port", udp(from.ip(), own, (from.port(), ports.next()))).blocked(&ENFORCING),
-        case("from the relay's other port", udp(from.ip(), own, (ports.next(), LISTEN_PORT))).blocked(&ENFORCING),
-        case("from another host to the tunnel's port", udp(f.of(at::INTERNET), own, (from.port(), LISTEN_PORT)))
+        case("from the relay to another port", udp(from.ip(), own, (from.port(), ports.next())))
             .blocked(&ENFORCING),
+        case("from the relay's other port", udp(from.ip(), own, (ports.next(), LISTEN_PORT)))
+            .blocked(&ENFORCING),
+        case(
+            "from another host to the tunnel's port",
+            udp(f.of(at::INTERNET), own, (from.port(), LISTEN_PORT)),
+        )
+        .blocked(&ENFORCING),
         case("from the relay by TCP", syn(from.ip(), own, (from.port(), LISTEN_PORT))).blocked(&ENFORCING),
     ]
 }
@@ -74,13 +85,20 @@ fn api(f: Family, ports: &mut Ports) -> Vec<Case> {
         case("API from vpnd's socket", Step::Router(syn(own, api, (ports.next(), 443)), marked()))
             .passes(&[Blocked, Connecting])
             .blocked(&[Boot, Connected]),
-        case("API, unmarked", Step::Router(syn(own, api, (ports.next(), 443)), unbound())).blocked(&ENFORCING),
-        case("API's other port", Step::Router(syn(own, api, (ports.next(), 80)), marked())).blocked(&ENFORCING),
+        case("API, unmarked", Step::Router(syn(own, api, (ports.next(), 443)), unbound()))
+            .blocked(&ENFORCING),
+        case("API's other port", Step::Router(syn(own, api, (ports.next(), 80)), marked()))
+            .blocked(&ENFORCING),
         case("API by UDP", Step::Router(udp(own, api, (ports.next(), 443)), marked())).blocked(&ENFORCING),
-        Case::new(Row::RelayFromLan, f.name("LAN -> API"), Step::Tv(syn(f.of(at::TV), api, (ports.next(), 443))), Place::Wan)
-            .passes(&CONTROLS)
-            .blocked(&ENFORCING)
-            .refused(),
+        Case::new(
+            Row::RelayFromLan,
+            f.name("LAN -> API"),
+            Step::Tv(syn(f.of(at::TV), api, (ports.next(), 443))),
+            Place::Wan,
+        )
+        .passes(&CONTROLS)
+        .blocked(&ENFORCING)
+        .refused(),
     ]
 }
 
@@ -116,21 +134,38 @@ fn from_tunnel(f: Family, ports: &mut Ports) -> Vec<Case> {
     ping_seen.from = own;
     let unreachable = if f.is_v4() { (3, 1) } else { (1, 0) };
     let mut cases = vec![
-        case("new from the tunnel -> router, UDP", udp(far, own, (ports.next(), 53)), Place::Router).passes(&[Bare]).blocked(&ENFORCING),
-        case("new from the tunnel -> router, TCP", syn(far, own, (ports.next(), 22)), Place::Router).passes(&[Bare]).blocked(&ENFORCING),
-        case("new from the tunnel -> router, ping", ping(far, own, ports.next()), Place::Router).passes(&[Bare]).blocked(&ENFORCING),
-        case("new from the tunnel -> LAN host", udp(far, tv, (ports.next(), 9)), Place::Tv).passes(&[Bare]).blocked(&ENFORCING),
-        case("new from the tunnel -> WAN", udp(far, f.of(at::INTERNET), (ports.next(), 9)), Place::Wan).passes(&[Bare]).blocked(&ENFORCING),
-        case("the answer to a LAN host", as_seen.reply(), Place::Tv).after([Step::Tv(asked)]).passes(&TUNNELLED).blocked(&UNTUNNELLED),
+        case("new from the tunnel -> router, UDP", udp(far, own, (ports.next(), 53)), Place::Router)
+            .passes(&[Bare])
+            .blocked(&ENFORCING),
+        case("new from the tunnel -> router, TCP", syn(far, own, (ports.next(), 22)), Place::Router)
+            .passes(&[Bare])
+            .blocked(&ENFORCING),
+        case("new from the tunnel -> router, ping", ping(far, own, ports.next()), Place::Router)
+            .passes(&[Bare])
+            .blocked(&ENFORCING),
+        case("new from the tunnel -> LAN host", udp(far, tv, (ports.next(), 9)), Place::Tv)
+            .passes(&[Bare])
+            .blocked(&ENFORCING),
+        case("new from the tunnel -> WAN", udp(far, f.of(at::INTERNET), (ports.next(), 9)), Place::Wan)
+            .passes(&[Bare])
+            .blocked(&ENFORCING),
+        case("the answer to a LAN host", as_seen.reply(), Place::Tv)
+            .after([Step::Tv(asked)])
+            .passes(&TUNNELLED)
+            .blocked(&UNTUNNELLED),
         case("the answer to the router", own_question.reply(), Place::Router)
             .after([Step::Router(own_question, unbound())])
             .passes(&[Bare])
             .passes(&TUNNELLED)
             .blocked(&UNTUNNELLED),
-        case("an ICMP error about a LAN host's packet", quote(f.of(at::RESOLVER), own, unreachable, ping_seen), Place::Tv)
-            .after([Step::Tv(pinged)])
-            .passes(&TUNNELLED)
-            .blocked(&UNTUNNELLED),
+        case(
+            "an ICMP error about a LAN host's packet",
+            quote(f.of(at::RESOLVER), own, unreachable, ping_seen),
+            Place::Tv,
+        )
+        .after([Step::Tv(pinged)])
+        .passes(&TUNNELLED)
+        .blocked(&UNTUNNELLED),
     ];
     let (forward, beside) = match f {
         Family::V4 => (syn(far, own, (ports.next(), 8443)), syn(far, own, (ports.next(), 8445))),
@@ -148,31 +183,67 @@ fn dns(f: Family, ports: &mut Ports) -> Vec<Case> {
     let wan = f.of(at::ROUTER_WAN);
     let no_upstream = [Boot, Blocked, Connecting];
     vec![
-        case("DNS: router -> the in-tunnel resolver, UDP", Step::Router(udp(own, resolver, (ports.next(), 53)), unbound()), Place::Tunnel)
-            .passes(&[Connected])
-            .blocked(&no_upstream),
-        case("DNS: router -> the in-tunnel resolver, TCP", Step::Router(syn(own, resolver, (ports.next(), 53)), unbound()), Place::Tunnel)
-            .passes(&[Connected])
-            .blocked(&no_upstream),
-        case("DNS: router -> another resolver in the tunnel", Step::Router(udp(own, far, (ports.next(), 53)), unbound()), Place::Tunnel)
-            .blocked(&ENFORCING),
-        case("DNS: router -> another resolver in the tunnel, TCP", Step::Router(syn(own, far, (ports.next(), 53)), unbound()), Place::Tunnel)
-            .blocked(&ENFORCING),
-        case("DNS: LAN -> another resolver in the tunnel", Step::Tv(udp(tv, far, (ports.next(), 53))), Place::Tunnel)
-            .blocked(&ENFORCING)
-            .refused(),
-        case("DNS: LAN -> another resolver in the tunnel, TCP", Step::Tv(syn(tv, far, (ports.next(), 53))), Place::Tunnel)
-            .blocked(&ENFORCING)
-            .refused(),
+        case(
+            "DNS: router -> the in-tunnel resolver, UDP",
+            Step::Router(udp(own, resolver, (ports.next(), 53)), unbound()),
+            Place::Tunnel,
+        )
+        .passes(&[Connected])
+        .blocked(&no_upstream),
+        case(
+            "DNS: router -> the in-tunnel resolver, TCP",
+            Step::Router(syn(own, resolver, (ports.next(), 53)), unbound()),
+            Place::Tunnel,
+        )
+        .passes(&[Connected])
+        .blocked(&no_upstream),
+        case(
+            "DNS: router -> another resolver in the tunnel",
+            Step::Router(udp(own, far, (ports.next(), 53)), unbound()),
+            Place::Tunnel,
+        )
+        .blocked(&ENFORCING),
+        case(
+            "DNS: router -> another resolver in the tunnel, TCP",
+            Step::Router(syn(own, far, (ports.next(), 53)), unbound()),
+            Place::Tunnel,
+        )
+        .blocked(&ENFORCING),
+        case(
+            "DNS: LAN -> another resolver in the tunnel",
+            Step::Tv(udp(tv, far, (ports.next(), 53))),
+            Place::Tunnel,
+        )
+        .blocked(&ENFORCING)
+        .refused(),
+        case(
+            "DNS: LAN -> another resolver in the tunnel, TCP",
+            Step::Tv(syn(tv, far, (ports.next(), 53))),
+            Place::Tunnel,
+        )
+        .blocked(&ENFORCING)
+        .refused(),
         case("DNS: LAN -> a resolver outside", Step::Tv(udp(tv, outside, (ports.next(), 53))), Place::Wan)
             .blocked(&ENFORCING)
             .refused(),
-        case("DNS: router -> a resolver outside", Step::Router(udp(wan, outside, (ports.next(), 53)), unbound()), Place::Wan)
-            .blocked(&ENFORCING),
-        case("DNS: router -> the ISP's resolver, bound to the WAN", Step::Router(udp(wan, f.of(at::ISP), (ports.next(), 53)), on("wan")), Place::Wan)
-            .blocked(&ENFORCING),
-        case("DNS: router -> a resolver in the LAN", Step::Router(udp(f.of(at::ROUTER_LAN), tv, (ports.next(), 53)), unbound()), Place::Tv)
-            .passes(&ENFORCING),
+        case(
+            "DNS: router -> a resolver outside",
+            Step::Router(udp(wan, outside, (ports.next(), 53)), unbound()),
+            Place::Wan,
+        )
+        .blocked(&ENFORCING),
+        case(
+            "DNS: router -> the ISP's resolver, bound to the WAN",
+            Step::Router(udp(wan, f.of(at::ISP), (ports.next(), 53)), on("wan")),
+            Place::Wan,
+        )
+        .blocked(&ENFORCING),
+        case(
+            "DNS: router -> a resolver in the LAN",
+            Step::Router(udp(f.of(at::ROUTER_LAN), tv, (ports.next(), 53)), unbound()),
+            Place::Tv,
+        )
+        .passes(&ENFORCING),
     ]
 }
 
@@ -210,31 +281,65 @@ fn tunnel_address(f: Family, ports: &mut Ports) -> Vec<Case> {
     let own_question = udp(own, far, (ports.next(), 9));
     let tunnel_source = |packet: Packet| Step::Router(packet, on("wan"));
     let mut cases = vec![
-        Case::new(row, f.name("WAN -> the tunnel's address, UDP"), guess(udp(far, own, (ports.next(), 9))), Place::Router)
-            .passes(&[Bare])
-            .blocked(&ENFORCING),
-        Case::new(row, f.name("WAN -> the tunnel's address, ping"), guess(ping(f.of(at::ISP), own, ports.next())), Place::Router)
-            .passes(&[Bare])
-            .blocked(&ENFORCING),
-        Case::new(row, f.name("LAN -> the tunnel's address"), Step::Tv(udp(tv, own, (ports.next(), 9))), Place::Router)
-            .passes(&CONTROLS)
-            .blocked(&TUNNELLED),
-        Case::new(row, f.name("WAN guesses a router's flow in the tunnel"), guess(own_question.reply()), Place::Router)
-            .after([Step::Router(own_question, unbound())])
-            .passes(&CONTROLS)
-            .blocked(&ENFORCING),
-        Case::new(row, f.name("WAN guesses a LAN host's flow in the tunnel (de-NAT)"), guess(as_seen.reply()), Place::Tv)
-            .after([Step::Tv(asked)])
-            .blocked(&ENFORCING),
+        Case::new(
+            row,
+            f.name("WAN -> the tunnel's address, UDP"),
+            guess(udp(far, own, (ports.next(), 9))),
+            Place::Router,
+        )
+        .passes(&[Bare])
+        .blocked(&ENFORCING),
+        Case::new(
+            row,
+            f.name("WAN -> the tunnel's address, ping"),
+            guess(ping(f.of(at::ISP), own, ports.next())),
+            Place::Router,
+        )
+        .passes(&[Bare])
+        .blocked(&ENFORCING),
+        Case::new(
+            row,
+            f.name("LAN -> the tunnel's address"),
+            Step::Tv(udp(tv, own, (ports.next(), 9))),
+            Place::Router,
+        )
+        .passes(&CONTROLS)
+        .blocked(&TUNNELLED),
+        Case::new(
+            row,
+            f.name("WAN guesses a router's flow in the tunnel"),
+            guess(own_question.reply()),
+            Place::Router,
+        )
+        .after([Step::Router(own_question, unbound())])
+        .passes(&CONTROLS)
+        .blocked(&ENFORCING),
+        Case::new(
+            row,
+            f.name("WAN guesses a LAN host's flow in the tunnel (de-NAT)"),
+            guess(as_seen.reply()),
+            Place::Tv,
+        )
+        .after([Step::Tv(asked)])
+        .blocked(&ENFORCING),
     ];
     // To a listed prefix, so that only the source is wrong; v4 is masqueraded by fw4 instead.
     if f == Family::V6 {
         let modem = f.of(at::MODEM);
-        for (what, source) in [("the tunnel's", own), ("the LAN's", f.of(at::ROUTER_LAN)), ("a stranger's", ip("2001:db8:666::1"))] {
+        for (what, source) in [
+            ("the tunnel's", own),
+            ("the LAN's", f.of(at::ROUTER_LAN)),
+            ("a stranger's", ip("2001:db8:666::1")),
+        ] {
             cases.push(
-                Case::new(row, f.name(&format!("router in {what} name -> the modem")), tunnel_source(udp(source, modem, (ports.next(), 80))), Place::Wan)
-                    .passes(&[Bare, Open])
-                    .blocked(&ENFORCING),
+                Case::new(
+                    row,
+                    f.name(&format!("router in {what} name -> the modem")),
+                    tunnel_source(udp(source, modem, (ports.next(), 80))),
+                    Place::Wan,
+                )
+                .passes(&[Bare, Open])
+                .blocked(&ENFORCING),
             );
         }
     }

@@ -4,8 +4,8 @@ use vpnd::policy::Row;
 
 use super::{Family, Ports, icmp, marked, on, ping, quote, raw, syn, udp, unbound};
 use crate::house::{MAC_ISP, MAC_ROUTER_WAN, at, ip, link_local};
-use crate::packets::octets;
 use crate::packets::Packet;
+use crate::packets::octets;
 use crate::probes::{CONTROLS, Case, ENFORCING, Place, Step, TUNNELLED, UNTUNNELLED};
 use crate::vpnd::Policy::{self, Bare, Blocked, Boot, Connected, Connecting, Open};
 use crate::vpnd::{LISTEN_PORT, relay_endpoint};
@@ -58,10 +58,16 @@ fn dhcp_v4(ports: &mut Ports) -> Vec<Case> {
             .blocked(&ENFORCING)
             .refused(),
         incoming(row, "DHCP: the server's answer", answer).passes(&[Open]).passes(&ENFORCING),
-        incoming(row, "DHCP: in to another port", udp(ip(at::ISP[0]), own, (67, ports.next()))).blocked(&ENFORCING),
-        incoming(row, "DHCP: in from another port", udp(ip(at::ISP[0]), own, (ports.next(), 68))).blocked(&ENFORCING),
-        incoming(row, "DHCP: ports 67 and 68 in over IPv6", udp(ip(at::ISP[1]), ip(at::ROUTER_WAN[1]), (67, 68)))
+        incoming(row, "DHCP: in to another port", udp(ip(at::ISP[0]), own, (67, ports.next())))
             .blocked(&ENFORCING),
+        incoming(row, "DHCP: in from another port", udp(ip(at::ISP[0]), own, (ports.next(), 68)))
+            .blocked(&ENFORCING),
+        incoming(
+            row,
+            "DHCP: ports 67 and 68 in over IPv6",
+            udp(ip(at::ISP[1]), ip(at::ROUTER_WAN[1]), (67, 68)),
+        )
+        .blocked(&ENFORCING),
     ]
 }
 
@@ -74,9 +80,11 @@ fn dhcp_v6(ports: &mut Ports) -> Vec<Case> {
     vec![
         out(row, "DHCPv6: to ff02::1:2", udp(own, ip("ff02::1:2"), (546, 547))).passes(&ENFORCING),
         out(row, "DHCPv6: to ff05::1:3", udp(own, ip("ff05::1:3"), (546, 547))).passes(&ENFORCING),
-        out(row, "DHCPv6: from a global address", udp(global, ip("ff02::1:2"), (546, 547))).blocked(&ENFORCING),
+        out(row, "DHCPv6: from a global address", udp(global, ip("ff02::1:2"), (546, 547)))
+            .blocked(&ENFORCING),
         out(row, "DHCPv6: to a host on the WAN", udp(own, isp, (546, 547))).blocked(&ENFORCING),
-        out(row, "DHCPv6: to another port", udp(own, ip("ff02::1:2"), (546, ports.next()))).blocked(&ENFORCING),
+        out(row, "DHCPv6: to another port", udp(own, ip("ff02::1:2"), (546, ports.next())))
+            .blocked(&ENFORCING),
         out(row, "DHCPv6: ports 546 and 547 over IPv4", v4).blocked(&ENFORCING),
         incoming(row, "DHCPv6: answer from a link-local address", udp(isp, own, (547, 546)))
             .passes(&[Open])
@@ -86,8 +94,12 @@ fn dhcp_v6(ports: &mut Ports) -> Vec<Case> {
             .passes(&ENFORCING),
         incoming(row, "DHCPv6: answer to a global address", udp(isp, global, (547, 546))).blocked(&ENFORCING),
         incoming(row, "DHCPv6: from another port", udp(isp, own, (ports.next(), 546))).blocked(&ENFORCING),
-        incoming(row, "DHCPv6: ports 547 and 546 in over IPv4", udp(ip(at::ISP[0]), ip(at::ROUTER_WAN[0]), (547, 546)))
-            .blocked(&ENFORCING),
+        incoming(
+            row,
+            "DHCPv6: ports 547 and 546 in over IPv4",
+            udp(ip(at::ISP[0]), ip(at::ROUTER_WAN[0]), (547, 546)),
+        )
+        .blocked(&ENFORCING),
     ]
 }
 
@@ -102,17 +114,27 @@ fn discovery_out() -> Vec<Case> {
         out(row, "ND: router solicitation", solicit("ff02::2")).passes(&ENFORCING),
         out(row, "ND: router solicitation to a host", solicit(at::ISP[1])).blocked(&ENFORCING),
         out(row, "ND: router solicitation, hop limit 64", solicit("ff02::2").hops(64)).blocked(&ENFORCING),
-        out(row, "ND: router advertisement on the WAN", icmp(own, ip("ff02::1"), 134, 0, vec![0; 8]).hops(255))
-            .blocked(&ENFORCING),
+        out(
+            row,
+            "ND: router advertisement on the WAN",
+            icmp(own, ip("ff02::1"), 134, 0, vec![0; 8]).hops(255),
+        )
+        .blocked(&ENFORCING),
         out(row, "ND: solicitation, multicast", about("ff02::1:ff00:1", 135, at::ISP[1])).passes(&ENFORCING),
-        out(row, "ND: solicitation, link-local", icmp(own, isp, 135, 0, octets(isp)).hops(255)).passes(&ENFORCING),
+        out(row, "ND: solicitation, link-local", icmp(own, isp, 135, 0, octets(isp)).hops(255))
+            .passes(&ENFORCING),
         out(row, "ND: solicitation, WAN prefix", about(at::ISP[1], 135, at::ISP[1])).passes(&INFORMED),
-        out(row, "ND: solicitation to the internet", about(at::INTERNET[1], 135, at::INTERNET[1])).blocked(&ENFORCING),
-        out(row, "ND: solicitation with a code", icmp(own, isp, 135, 1, octets(isp)).hops(255)).blocked(&ENFORCING),
-        out(row, "ND: solicitation, hop limit 64", about("ff02::1:ff00:1", 135, at::ISP[1]).hops(64)).blocked(&ENFORCING),
-        out(row, "ND: advertisement to all nodes", about("ff02::1", 136, at::ROUTER_WAN[1])).passes(&ENFORCING),
+        out(row, "ND: solicitation to the internet", about(at::INTERNET[1], 135, at::INTERNET[1]))
+            .blocked(&ENFORCING),
+        out(row, "ND: solicitation with a code", icmp(own, isp, 135, 1, octets(isp)).hops(255))
+            .blocked(&ENFORCING),
+        out(row, "ND: solicitation, hop limit 64", about("ff02::1:ff00:1", 135, at::ISP[1]).hops(64))
+            .blocked(&ENFORCING),
+        out(row, "ND: advertisement to all nodes", about("ff02::1", 136, at::ROUTER_WAN[1]))
+            .passes(&ENFORCING),
         out(row, "ND: advertisement, unicast", about(at::ISP[1], 136, at::ROUTER_WAN[1])).passes(&ENFORCING),
-        out(row, "ND: advertisement, hop limit 64", about(at::ISP[1], 136, at::ROUTER_WAN[1]).hops(64)).blocked(&ENFORCING),
+        out(row, "ND: advertisement, hop limit 64", about(at::ISP[1], 136, at::ROUTER_WAN[1]).hops(64))
+            .blocked(&ENFORCING),
         out(row, "ND: redirect out", icmp(own, isp, 137, 0, vec![0; 32]).hops(255)).blocked(&ENFORCING),
     ]
 }
@@ -124,16 +146,28 @@ fn discovery_in() -> Vec<Case> {
     let row = Row::NeighbourDiscovery;
     let solicit = |from| icmp(from, ip("ff02::1:ff00:2"), 135, 0, octets(global)).hops(255);
     vec![
-        incoming(row, "ND: router advertisement in", icmp(isp, ip("ff02::1"), 134, 0, vec![0; 8]).hops(255)).passes(&ENFORCING),
-        incoming(row, "ND: router advertisement in from a global address", icmp(ip(at::ISP[1]), ip("ff02::1"), 134, 0, vec![0; 8]).hops(255))
-            .blocked(&ENFORCING),
-        incoming(row, "ND: router advertisement in, hop limit 64", icmp(isp, ip("ff02::1"), 134, 0, vec![0; 8]).hops(64))
-            .blocked(&ENFORCING),
+        incoming(row, "ND: router advertisement in", icmp(isp, ip("ff02::1"), 134, 0, vec![0; 8]).hops(255))
+            .passes(&ENFORCING),
+        incoming(
+            row,
+            "ND: router advertisement in from a global address",
+            icmp(ip(at::ISP[1]), ip("ff02::1"), 134, 0, vec![0; 8]).hops(255),
+        )
+        .blocked(&ENFORCING),
+        incoming(
+            row,
+            "ND: router advertisement in, hop limit 64",
+            icmp(isp, ip("ff02::1"), 134, 0, vec![0; 8]).hops(64),
+        )
+        .blocked(&ENFORCING),
         incoming(row, "ND: solicitation in", solicit(ip(at::ISP[1]))).passes(&ENFORCING),
-        incoming(row, "ND: solicitation in, duplicate address detection", solicit(ip("::"))).passes(&ENFORCING),
-        incoming(row, "ND: advertisement in", icmp(isp, global, 136, 0, octets(isp)).hops(255)).passes(&ENFORCING),
+        incoming(row, "ND: solicitation in, duplicate address detection", solicit(ip("::")))
+            .passes(&ENFORCING),
+        incoming(row, "ND: advertisement in", icmp(isp, global, 136, 0, octets(isp)).hops(255))
+            .passes(&ENFORCING),
         incoming(row, "ND: redirect in", icmp(isp, own, 137, 0, vec![0; 32]).hops(255)).blocked(&ENFORCING),
-        incoming(row, "ND: router solicitation in", icmp(isp, ip("ff02::2"), 133, 0, Vec::new()).hops(255)).blocked(&ENFORCING),
+        incoming(row, "ND: router solicitation in", icmp(isp, ip("ff02::2"), 133, 0, Vec::new()).hops(255))
+            .blocked(&ENFORCING),
     ]
 }
 
@@ -161,60 +195,102 @@ fn listeners() -> Vec<Case> {
 fn listed_wan(f: Family, ports: &mut Ports) -> Vec<Case> {
     let (tv, own, modem) = (f.of(at::TV), f.of(at::ROUTER_WAN), f.of(at::MODEM));
     let row = Row::ListedWan;
-    let router = |what: &str, packet| Case::new(row, f.name(what), Step::Router(packet, unbound()), Place::Wan).passes(&CONTROLS);
-    let lan = |what: &str, packet| Case::new(row, f.name(what), Step::Tv(packet), Place::Wan).passes(&CONTROLS);
+    let router = |what: &str, packet| {
+        Case::new(row, f.name(what), Step::Router(packet, unbound()), Place::Wan).passes(&CONTROLS)
+    };
+    let lan =
+        |what: &str, packet| Case::new(row, f.name(what), Step::Tv(packet), Place::Wan).passes(&CONTROLS);
     let beside = f.of(["192.168.101.1", "fd00:101::1"]);
     let mut cases = vec![
         router("router -> the modem's page", syn(own, modem, (ports.next(), 80))).passes(&INFORMED),
         lan("LAN -> the modem's page", syn(tv, modem, (ports.next(), 80))).passes(&INFORMED),
         lan("LAN -> the modem, ping", ping(tv, modem, ports.next())).passes(&INFORMED),
-        lan("LAN -> an unlisted private prefix behind the WAN", syn(tv, beside, (ports.next(), 80))).blocked(&ENFORCING).refused(),
-        router("router -> an unlisted private prefix behind the WAN", syn(own, beside, (ports.next(), 80))).blocked(&ENFORCING),
-        lan("LAN -> the ISP's gateway", syn(tv, f.of(at::ISP), (ports.next(), 80))).blocked(&ENFORCING).refused(),
-        Case::new(Row::Dns, f.name("router -> the modem as a resolver"), Step::Router(udp(own, modem, (ports.next(), 53)), unbound()), Place::Wan)
-            .passes(&CONTROLS)
-            .blocked(&ENFORCING),
-        Case::new(Row::Dns, f.name("LAN -> the modem as a resolver"), Step::Tv(udp(tv, modem, (ports.next(), 53))), Place::Wan)
-            .passes(&CONTROLS)
+        lan("LAN -> an unlisted private prefix behind the WAN", syn(tv, beside, (ports.next(), 80)))
             .blocked(&ENFORCING)
             .refused(),
+        router("router -> an unlisted private prefix behind the WAN", syn(own, beside, (ports.next(), 80)))
+            .blocked(&ENFORCING),
+        lan("LAN -> the ISP's gateway", syn(tv, f.of(at::ISP), (ports.next(), 80)))
+            .blocked(&ENFORCING)
+            .refused(),
+        Case::new(
+            Row::Dns,
+            f.name("router -> the modem as a resolver"),
+            Step::Router(udp(own, modem, (ports.next(), 53)), unbound()),
+            Place::Wan,
+        )
+        .passes(&CONTROLS)
+        .blocked(&ENFORCING),
+        Case::new(
+            Row::Dns,
+            f.name("LAN -> the modem as a resolver"),
+            Step::Tv(udp(tv, modem, (ports.next(), 53))),
+            Place::Wan,
+        )
+        .passes(&CONTROLS)
+        .blocked(&ENFORCING)
+        .refused(),
     ];
     if f.is_v4() {
         let stream = |group: &str| Step::Wan(udp(ip(at::ISP[0]), ip(group), (5000, 5000)));
-        cases.push(Case::new(row, "a listed multicast group comes in", stream("239.1.2.3"), Place::Router).passes(&CONTROLS).passes(&INFORMED));
-        cases.push(Case::new(row, "an unlisted multicast group comes in", stream("239.2.2.3"), Place::Router).passes(&CONTROLS).blocked(&ENFORCING));
+        cases.push(
+            Case::new(row, "a listed multicast group comes in", stream("239.1.2.3"), Place::Router)
+                .passes(&CONTROLS)
+                .passes(&INFORMED),
+        );
+        cases.push(
+            Case::new(row, "an unlisted multicast group comes in", stream("239.2.2.3"), Place::Router)
+                .passes(&CONTROLS)
+                .blocked(&ENFORCING),
+        );
         let join = Step::Router(raw(own, ip("239.1.2.3"), 2).hops(1), on("wan"));
-        cases.push(Case::new(row, "IGMP report for a listed group", join, Place::Wan).passes(&CONTROLS).passes(&INFORMED));
+        cases.push(
+            Case::new(row, "IGMP report for a listed group", join, Place::Wan)
+                .passes(&CONTROLS)
+                .passes(&INFORMED),
+        );
         let join = Step::Router(raw(own, ip("239.2.2.3"), 2).hops(1), on("wan"));
-        cases.push(Case::new(row, "IGMP report for an unlisted group", join, Place::Wan).passes(&CONTROLS).blocked(&ENFORCING));
+        cases.push(
+            Case::new(row, "IGMP report for an unlisted group", join, Place::Wan)
+                .passes(&CONTROLS)
+                .blocked(&ENFORCING),
+        );
     }
     cases
 }
 
-/// Contract 2.9, as listed: TCP 2222 for 198.51.100.0/24, UDP 2223 for 2001:db8:100::/64.
+/// Contract 2.9, as listed: TCP 2222 for 198.51.100.0/24, UDP 2223 for that and 2001:db8:100::/64.
 fn service(f: Family, ports: &mut Ports) -> Vec<Case> {
     let (own, client) = (f.of(at::ROUTER_WAN), f.of(at::INTERNET));
     let row = Row::WanService;
-    let ask = |from, port| match f {
-        Family::V4 => syn(from, own, (port, 2222)),
-        Family::V6 => udp(from, own, (port, 2223)),
-    };
+    let ask = |from, port| udp(from, own, (port, 2223));
     let question = ask(client, ports.next());
     let answer = Step::Router(question.reply(), on("wan"));
     let unasked = Step::Router(ask(client, ports.next()).reply(), on("wan"));
     let stranger = f.of(["203.0.113.9", "2001:db8:203::9"]);
-    let other = match f {
-        Family::V4 => udp(client, own, (ports.next(), 2222)),
-        Family::V6 => syn(client, own, (ports.next(), 2223)),
-    };
+    let other = syn(client, own, (ports.next(), 2223));
+    let tcp = incoming(
+        row,
+        &f.name("listed service: a connection comes in"),
+        syn(client, own, (ports.next(), 2222)),
+    )
+    .passes(&[Open]);
+    let tcp = if f.is_v4() { tcp.passes(&INFORMED) } else { tcp.blocked(&ENFORCING) };
     vec![
-        incoming(row, &f.name("listed service: the question comes in"), question.clone()).passes(&[Open]).passes(&INFORMED),
+        tcp,
+        incoming(row, &f.name("listed service: the question comes in"), question.clone())
+            .passes(&[Open])
+            .passes(&INFORMED),
         Case::new(row, f.name("listed service: the answer goes out"), answer, Place::Wan)
             .after([Step::Wan(question)])
             .passes(&CONTROLS)
             .passes(&INFORMED),
-        Case::new(row, f.name("listed service: an answer to nobody"), unasked, Place::Wan).passes(&[Bare]).blocked(&ENFORCING),
-        incoming(row, &f.name("listed service: from an unlisted source"), ask(stranger, ports.next())).passes(&[Open]).blocked(&ENFORCING),
+        Case::new(row, f.name("listed service: an answer to nobody"), unasked, Place::Wan)
+            .passes(&[Bare])
+            .blocked(&ENFORCING),
+        incoming(row, &f.name("listed service: from an unlisted source"), ask(stranger, ports.next()))
+            .passes(&[Open])
+            .blocked(&ENFORCING),
         incoming(row, &f.name("listed service: by another protocol"), other).blocked(&ENFORCING),
     ]
 }
@@ -238,16 +314,27 @@ fn errors(f: Family, ports: &mut Ports) -> Vec<Case> {
     let api = syn(own, f.of(at::API), (ports.next(), 443));
     let redirect = if f.is_v4() { (5, 1) } else { (4, 0) };
     vec![
-        error("an error about the outer flow: unreachable", unreachable, &outer).passes(&TUNNELLED).blocked(&UNTUNNELLED),
-        error("an error about the outer flow: too big", too_big, &outer).passes(&TUNNELLED).blocked(&UNTUNNELLED),
-        error("an error about the outer flow: time exceeded", exceeded, &outer).passes(&TUNNELLED).blocked(&UNTUNNELLED),
+        error("an error about the outer flow: unreachable", unreachable, &outer)
+            .passes(&TUNNELLED)
+            .blocked(&UNTUNNELLED),
+        error("an error about the outer flow: too big", too_big, &outer)
+            .passes(&TUNNELLED)
+            .blocked(&UNTUNNELLED),
+        error("an error about the outer flow: time exceeded", exceeded, &outer)
+            .passes(&TUNNELLED)
+            .blocked(&UNTUNNELLED),
         error("an error about a packet to another port", unreachable, &elsewhere).blocked(&ENFORCING),
         error("an error about a packet from another port", unreachable, &other_port).blocked(&ENFORCING),
         error("another ICMP message about the outer flow", redirect, &outer).blocked(&ENFORCING),
-        Case::new(row, f.name("an error about the API's flow"), Step::Wan(quote(hop, own, unreachable, api.clone())), Place::Router)
-            .after([Step::Router(api, marked())])
-            .passes(&CONTROLS)
-            .passes(&[Blocked, Connecting])
-            .blocked(&[Boot, Connected]),
+        Case::new(
+            row,
+            f.name("an error about the API's flow"),
+            Step::Wan(quote(hop, own, unreachable, api.clone())),
+            Place::Router,
+        )
+        .after([Step::Router(api, marked())])
+        .passes(&CONTROLS)
+        .passes(&[Blocked, Connecting])
+        .blocked(&[Boot, Connected]),
     ]
 }
