@@ -137,12 +137,14 @@ impl Home {
         forget_flows(&self.house.router)
     }
 
-    /// Loads rules in JSON, in one transaction.
+    /// Loads rules, in JSON or in nft's own words, in one transaction.
     ///
     /// # Errors
     /// With nft's own words.
     pub fn load(&self, json: &str) -> Result<()> {
-        self.house.router.pipe("nft", &["-j", "-f", "-"], json).map(drop)
+        let json_or_text =
+            if json.trim_start().starts_with('{') { &["-j", "-f", "-"][..] } else { &["-f", "-"] };
+        self.house.router.pipe("nft", json_or_text, json).map(drop)
     }
 
     /// Runs cases side by side in the policy that is in force, and looks where they came out.

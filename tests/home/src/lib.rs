@@ -9,13 +9,17 @@
 pub mod cells;
 pub mod classify;
 pub mod config;
+pub mod flood;
+pub mod hand;
 pub mod home;
 pub mod house;
+pub mod mutate;
 pub mod native;
 pub mod ns;
 pub mod packets;
 pub mod probes;
 pub mod raw;
+pub mod selftest;
 pub mod suite;
 pub mod tun;
 pub mod vpnd;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use home::config::Config;
 use home::vpnd::{Rules, Vpnd};
-use home::{native, suite};
+use home::{mutate, native, selftest, suite};
 
 const USAGE: &str = "\
 home list                         names of all tests
@@ -53,7 +53,7 @@ fn run() -> Result<bool> {
     let config_dir = std::env::temp_dir().join(format!("home-{}", std::process::id()));
     Config::on_paper().write(&config_dir)?;
     let rules: Rc<dyn Rules> = Rc::new(Vpnd { program: args.vpnd.clone(), config_dir: config_dir.clone() });
-    let tests = native::tests(rules);
+    let tests: Vec<_> = selftest::tests().into_iter().chain(native::tests(Rc::clone(&rules))).collect();
     let good = match args.verb.as_str() {
         "list" => {
             tests.iter().for_each(|t| println!("{}", t.name));
@@ -72,6 +72,7 @@ fn run() -> Result<bool> {
                 .collect();
             suite::run(picked)
         }
+        "mutate" => mutate::run(&*rules, &args.words)?,
         _ => bail!("{USAGE}"),
     };
     let _ = std::fs::remove_dir_all(&config_dir);

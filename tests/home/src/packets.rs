@@ -300,7 +300,7 @@ impl Seen {
             6 => Self::parse_v6(ip)?,
             _ => return None,
         };
-        let first = !seen.fragment || seen.tcp_flags.take().is_some();
+        let first = seen.tcp_flags.take().is_some();
         if first {
             let p = &seen.payload;
             let port = |at: usize| Some(u16::from_be_bytes([*p.get(at)?, *p.get(at + 1)?]));

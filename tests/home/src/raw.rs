@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::ns::Netns;
 use crate::packets::Marker;
@@ -22,15 +22,19 @@ pub struct Binding {
     pub mark: Option<u32>,
 }
 
-/// Sends an IP packet with its own header through the router's output hooks. A refusal by the
-/// kernel (EPERM by the firewall, ENETUNREACH by routing) is the answer, not an error.
-///
-/// # Errors
-/// When no socket can be made.
-pub fn send(ns: &Netns, packet: &[u8], to: IpAddr, binding: &Binding) -> Result<std::io::Result<()>> {
-    ns.enter(|| {
-        let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-        let fd = socket(family, libc::IPPROTO_RAW)?;
+/// A raw socket that sends IP packets with their own header, through the router's output hooks.
+pub struct Socket {
+    fd: OwnedFd,
+    scope: u32,
+}
+
+impl Socket {
+    /// In the calling thread's namespace.
+    ///
+    /// # Errors
+    /// When it cannot be made or bound.
+    pub fn open(v4: bool, binding: &Binding) -> Result<Self> {
+        let fd = socket(if v4 { libc::AF_INET } else { libc::AF_INET6 }, libc::IPPROTO_RAW)?;
         set(&fd, libc::SOL_SOCKET, libc::SO_BROADCAST, &1i32)?;
         if let Some(mark) = binding.mark {
             set(&fd, libc::SOL_SOCKET, libc::SO_MARK, &mark)?;
@@ -38,12 +42,28 @@ pub fn send(ns: &Netns, packet: &[u8], to: IpAddr, binding: &Binding) -> Result<
         let mut scope = 0;
         if let Some(device) = &binding.device {
             let mut name = [0u8; libc::IFNAMSIZ];
-            name[..device.len()].copy_from_slice(device.as_bytes());
+            name.get_mut(..device.len())
+                .context("a device name too long")?
+                .copy_from_slice(device.as_bytes());
             set(&fd, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, &name)?;
             scope = index_of(device)?.unsigned_abs();
         }
-        Ok(send_to(&fd, packet, to, scope))
-    })
+        Ok(Self { fd, scope })
+    }
+
+    /// # Errors
+    /// The kernel's answer: EPERM by the firewall, ENETUNREACH by routing.
+    pub fn send(&self, packet: &[u8], to: IpAddr) -> std::io::Result<()> {
+        send_to(&self.fd, packet, to, self.scope)
+    }
+}
+
+/// Sends one packet of the router. A refusal by the kernel is the answer, not an error.
+///
+/// # Errors
+/// When no socket can be made.
+pub fn send(ns: &Netns, packet: &[u8], to: IpAddr, binding: &Binding) -> Result<std::io::Result<()>> {
+    ns.enter(|| Ok(Socket::open(to.is_ipv4(), binding)?.send(packet, to)))
 }
 
 fn send_to(fd: &OwnedFd, packet: &[u8], to: IpAddr, scope: u32) -> std::io::Result<()> {
