@@ -1,1 +1,26 @@
-//! Conntrack and nftables: compile (pure), apply, read back.
+//! Policy -> nftables: compile (pure), apply in one transaction, read back and compare in full.
+//!
+//! [`compile`] makes a [`Ruleset`] in the nftables crate's types; `normal.rs` has the one spelling
+//! in which a compiled and a listed ruleset are compared and hashed; `text.rs` prints it as a
+//! person would write it; [`Nft`] talks to the kernel through the `nft` program.
+
+mod base;
+mod child;
+mod compile;
+pub mod conntrack;
+mod conntrack_message;
+mod error;
+mod expr;
+mod names;
+mod nft;
+mod normal;
+mod ruleset;
+mod statement;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use compile::compile;
+pub use error::Error;
+pub use nft::{InForce, Nft};
+pub use ruleset::{Ruleset, RulesetHash, TABLE};

@@ -10,7 +10,7 @@ use crate::policy::Facts;
 use super::effect::{Effect, Timer};
 
 /// What survives a restart (contract, section 1: "the wanted state is stored").
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Stored {
     /// True: a tunnel is wanted.
     pub connect: bool,
@@ -18,6 +18,10 @@ pub struct Stored {
     pub relay: Option<RelayName>,
     /// `vpnd lockdown` overrides the option of the same name until that option is changed.
     pub lockdown: Option<LockdownWord>,
+    /// Lockdown was in force: it stays so until a person says `disconnect` (with the option off),
+    /// `lockdown off` or `disarm`. An edited or unreadable file alone never opens the router.
+    #[serde(default)]
+    pub latched: bool,
 }
 
 /// A person's word on lockdown, with the option's value when it was given.
@@ -31,10 +35,20 @@ pub struct LockdownWord {
 pub enum Event {
     /// The daemon is up. `stored` is None at the first start ever; what cannot be read is handed
     /// in as wanted (contract 4.5: unknown is closed). `seed` feeds the choice of ports.
-    Start { stored: Option<Stored>, settings: Arc<Settings>, broken: Vec<String>, facts: Facts, seed: u32 },
+    Start {
+        stored: Option<Stored>,
+        settings: Arc<Settings>,
+        broken: Vec<String>,
+        facts: Facts,
+        online: bool,
+        seed: u32,
+    },
     /// The configuration was read again. `broken` is empty when it is good; otherwise `settings`
     /// is the fallback.
-    Settings { settings: Arc<Settings>, broken: Vec<String> },
+    Settings {
+        settings: Arc<Settings>,
+        broken: Vec<String>,
+    },
     /// Devices or addresses changed.
     Facts(Facts),
     /// Whether a marked packet has a route to any relay.
@@ -52,6 +66,13 @@ pub enum Event {
     /// Somebody deleted the tunnel device.
     TunnelGone,
     TimerFired(Timer),
-    /// An effect failed; the effects after it in the same list were not run.
-    Failed { effect: Box<Effect>, error: String },
+    /// From [`Effect::ReportDown`]. Comes before any event from outside.
+    TunnelDown,
+    /// An effect failed; `rest` are the effects after it in the same list, which were not run.
+    /// Comes before any other event.
+    Failed {
+        effect: Box<Effect>,
+        error: String,
+        rest: Vec<Effect>,
+    },
 }

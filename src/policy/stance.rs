@@ -12,13 +12,24 @@ pub enum Stance {
     /// No policy at all: as if vpnd were not there.
     Open,
     /// Error, disconnected under lockdown, and whatever else must block. `api`: contract 3.2.
-    Blocked { api: bool },
+    Blocked {
+        api: bool,
+    },
     /// The boot policy: blocked, without the API, before anything is known of the kernel.
     Boot,
     /// `relays`: one, or the old and the next during a switch; never empty. `tunnel` is None
     /// until the device exists. `dns`: true in a switch from connected (contract 3.5).
-    Connecting { relays: Vec<SocketAddr>, listen_port: u16, tunnel: Option<TunnelStance>, dns: bool },
-    Connected { relay: SocketAddr, listen_port: u16, tunnel: TunnelStance },
+    Connecting {
+        relays: Vec<SocketAddr>,
+        listen_port: u16,
+        tunnel: Option<TunnelStance>,
+        dns: bool,
+    },
+    Connected {
+        relay: SocketAddr,
+        listen_port: u16,
+        tunnel: TunnelStance,
+    },
 }
 
 /// What the rules must know of the tunnel device. Resolvers and forwards come from Settings.

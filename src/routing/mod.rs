@@ -1,1 +1,31 @@
 //! The routing barrier: rules and tables over rtnetlink, and what the kernel says of devices.
+//!
+//! The barrier is contract section 3, "Routing is a barrier of its own": with every nftables table
+//! gone, router and LAN reach LAN networks, then the tunnel, then nothing. `plan` says which rules
+//! and routes that means (pure), `barrier` brings the kernel to exactly those, `facts` reads
+//! devices and addresses, `watch` tells when any of it changed, `sysctl` sets what rules cannot.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `plan.rs` | the wanted rules and routes, each with its reason |
+//! | `rule.rs`, `route.rs` | one ip rule, one route, to and from rtnetlink |
+//! | `barrier.rs` | raise, lower, standing: reconciliation |
+//! | `facts.rs` | devices, prefixes, the path to a relay |
+//! | `netlink.rs` | one request or dump, with a time limit |
+
+mod barrier;
+mod error;
+mod facts;
+mod netlink;
+mod plan;
+mod route;
+mod rule;
+mod snapshot;
+pub mod sysctl;
+mod watch;
+
+pub use barrier::Router;
+pub use error::Error;
+pub use facts::Path;
+pub use plan::{PRIORITIES, TABLE_LAN, TABLE_TUNNEL};
+pub use watch::{Changes, watch};

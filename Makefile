@@ -1,0 +1,33 @@
+# What a person does here. Each target installs what it needs (Debian, as root).
+# The work is in scripts that can be called alone; their first lines explain them.
+
+.DEFAULT_GOAL := help
+.PHONY: help check test test-all demo bench cross rig-test install-tools
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+
+demo: ## boots the virtual home and tells what it shows, in about three minutes
+	@tests/run demo
+
+test: ## all tests, those that need WireGuard spread over two kernels
+	@tests/run test
+
+test-all: ## all tests on every kernel, and the tests of the rig
+	@tests/rig/selftest
+	@tests/run test-all
+
+check: ## formatting, clippy and shellcheck; warnings are errors
+	@tests/check
+
+bench: ## side by side with wg-quick: times, leaks, memory, size
+	@tests/run bench
+
+cross: ## the release binary for TARGET (default x86_64; see cross/targets)
+	@cross/build $(or $(TARGET),x86_64)
+
+rig-test: ## tests of the rig that boots the guests
+	@tests/rig/selftest
+
+install-tools: ## installs and builds beforehand what the other targets need
+	@tests/tools

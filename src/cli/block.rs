@@ -1,0 +1,57 @@
+//! `vpnd block`: the boot policy at once, with no daemon, no ubus, no DNS and nothing written.
+//!
+//! While a daemon lives this only tightens: it puts the daemon's own policy back at its next
+//! event. It never opens anything.
+
+use std::time::Instant;
+
+use super::args::Input;
+use super::{DONE, Outcome, kernel, text};
+use crate::config::{self, Settings};
+use crate::firewall::{self, Nft};
+use crate::policy::{self, Facts, Stance};
+use crate::state::StateDir;
+
+pub fn run(input: &Input) -> Outcome {
+    let start = Instant::now();
+    let state = input.state();
+    if input.flag("if-armed") && !state.armed() {
+        text::say("not armed: nothing to block");
+        return Ok(DONE);
+    }
+    let (settings, source) = settings(input, &state);
+    let policy = policy::compose(&Stance::Boot, &settings, &Facts::default())
+        .ok_or("no boot policy could be composed; this is a bug")?;
+    let rules = firewall::compile(&policy);
+    let in_force = Nft::new(kernel::nft_program()).apply(&rules).map_err(|e| format!("NOT BLOCKED: {e}"))?;
+    text::say(&format!(
+        "blocked: table {} ({}) in force after {} ms; LAN from {source}",
+        super::judge::short(&in_force.hash.to_string()),
+        in_force.state,
+        start.elapsed().as_millis()
+    ));
+    Ok(DONE)
+}
+
+/// The configuration; without a good one the LAN list that was kept; without that, contract
+/// section 0's "neither": forwarding closed, the owner still answered.
+pub fn settings(input: &Input, state: &StateDir) -> (Settings, String) {
+    let config::Loaded { settings, problems, .. } = config::load(&input.config_dir);
+    if problems.is_empty() {
+        return (settings, "the configuration".to_owned());
+    }
+    for problem in &problems {
+        eprintln!("vpnd block: {}", text::clean(&problem.to_string()));
+    }
+    if !settings.lan.devices.is_empty() {
+        return (settings, "a configuration with errors".to_owned());
+    }
+    match state.kept_lan() {
+        Ok(Some(lan)) => (Settings::fallback(lan), "the list kept from before".to_owned()),
+        Ok(None) => (settings, "nowhere: forwarding is closed".to_owned()),
+        Err(error) => {
+            eprintln!("vpnd block: {}", text::clean(&error.to_string()));
+            (settings, "nowhere: forwarding is closed".to_owned())
+        }
+    }
+}

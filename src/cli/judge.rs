@@ -1,0 +1,285 @@
+//! What is true of this router, out of three witnesses: the daemon, the kernel, the stored state.
+//! Pure. The kernel is believed over the daemon.
+
+use serde::Serialize;
+
+use crate::control::{Status, TunnelState};
+use crate::machine::Stored;
+use crate::policy::PolicyState;
+
+/// WireGuard takes no packet of a session older than this (REJECT_AFTER_TIME, whitepaper section 6).
+const SESSION_S: u64 = 180;
+
+/// The daemon's answer, or why there is none.
+#[derive(Debug, Clone)]
+pub enum Daemon {
+    Answers(Box<Status>),
+    Dead,
+    /// Why, for a person, its pid in it.
+    Hung(String),
+}
+
+/// What the kernel itself says, looked at by this process.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    /// None: no table. Err: could not be looked at.
+    pub table: Result<Option<Table>, String>,
+    pub device: Result<Option<Device>, String>,
+    /// The routing barrier.
+    pub barrier: Result<bool, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    pub state: PolicyState,
+    pub hash: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Seconds; None: never.
+    pub handshake_age_s: Option<u64>,
+    pub rx: u64,
+    pub tx: u64,
+}
+
+/// What the files say.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    pub armed: bool,
+    pub wanted: Option<Stored>,
+    /// Why the wanted state could not be read.
+    pub trouble: Option<String>,
+}
+
+/// The verdict of `vpnd status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Word {
+    Connected,
+    Connecting,
+    Blocked,
+    Open,
+    Error,
+}
+
+impl Word {
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Connected => 0,
+            Self::Blocked | Self::Connecting => 3,
+            Self::Open => 4,
+            Self::Error => 1,
+        }
+    }
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Connecting => "connecting",
+            Self::Blocked => "blocked",
+            Self::Open => "open",
+            Self::Error => "error",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub word: Word,
+    /// What follows the word in the first line.
+    pub why: String,
+    /// The most pressing first.
+    pub warnings: Vec<String>,
+}
+
+impl Report {
+    fn new(word: Word, why: impl Into<String>) -> Self {
+        Self { word, why: why.into(), warnings: Vec::new() }
+    }
+    fn warn(mut self, words: impl Into<String>) -> Self {
+        self.warnings.push(words.into());
+        self
+    }
+}
+
+#[must_use]
+pub fn judge(daemon: &Daemon, kernel: &Kernel, kept: &Kept) -> Report {
+    let mut report = match &kernel.table {
+        Err(why) => Report::new(Word::Error, format!("cannot tell what the kernel enforces: {why}")),
+        Ok(None) => without_table(daemon, kernel, kept),
+        Ok(Some(table)) => match daemon {
+            Daemon::Answers(status) => with_daemon(status, table, kernel),
+            Daemon::Dead => on_its_own(table, kernel, "daemon not running"),
+            Daemon::Hung(_) => on_its_own(table, kernel, "daemon hung"),
+        },
+    };
+    if let Daemon::Hung(why) = daemon {
+        report = report.warn(format!("{why}; 'service vpnd restart' ends it and keeps blocking"));
+    }
+    report.warnings.extend(beside(daemon, kernel, kept));
+    report
+}
+
+/// No table: open, and the question is whether that is what a person wanted.
+fn without_table(daemon: &Daemon, kernel: &Kernel, kept: &Kept) -> Report {
+    let promised = match daemon {
+        Daemon::Answers(status) if status.state == TunnelState::Disconnected && !status.lockdown => None,
+        Daemon::Answers(status) => Some(format!("the daemon says {}", status.state)),
+        _ if kept.armed => Some("the router is armed".to_owned()),
+        _ => None,
+    };
+    let barrier = kernel.barrier == Ok(true);
+    match (promised, barrier) {
+        (Some(who), true) => Report::new(
+            Word::Error,
+            format!(
+                "{who}, but THE RULES ARE GONE (no table inet vpnd); only the routing barrier still blocks"
+            ),
+        )
+        .warn("'vpnd block' blocks again at once"),
+        (Some(who), false) => Report::new(
+            Word::Open,
+            format!("NOT PROTECTED: {who}, but there are no rules and no routing barrier"),
+        )
+        .warn("'vpnd block' blocks again at once"),
+        (None, true) => Report::new(Word::Error, "not armed, but the routing barrier is still there")
+            .warn("'vpnd disarm' removes what is left"),
+        (None, false) => Report::new(
+            Word::Open,
+            match daemon {
+                Daemon::Answers(_) => "disconnected, lockdown off: as if vpnd were not there",
+                _ => "not armed; daemon not running: as if vpnd were not there",
+            },
+        ),
+    }
+}
+
+/// The daemon answers: connected only if the kernel agrees on every count.
+fn with_daemon(status: &Status, table: &Table, kernel: &Kernel) -> Report {
+    let stated = status.policy.as_ref();
+    if table.state == PolicyState::Boot && stated.is_none_or(|policy| policy.hash != table.hash) {
+        let why = format!(
+            "the boot policy is in force ('vpnd block'); the daemon ({}) puts its own back at its next event",
+            status.state
+        );
+        return Report::new(Word::Blocked, why);
+    }
+    if stated.is_some_and(|policy| policy.hash != table.hash) || stated.is_none() {
+        let words = match stated {
+            Some(policy) => format!("the daemon put {} ({})", short(&policy.hash), policy.state),
+            None => "the daemon put none".to_owned(),
+        };
+        return Report::new(
+            Word::Error,
+            format!(
+                "the daemon says {}, but the kernel enforces other rules: {} ({}); {words}",
+                status.state,
+                short(&table.hash),
+                table.state
+            ),
+        );
+    }
+    match status.state {
+        TunnelState::Connected if table.state != PolicyState::Connected => Report::new(
+            Word::Error,
+            format!("the daemon says connected, but the rules in force are those of {}", table.state),
+        ),
+        TunnelState::Connected => match &kernel.device {
+            Ok(Some(_)) => Report::new(Word::Connected, "verified by a probe inside the tunnel"),
+            Ok(None) => Report::new(
+                Word::Error,
+                "the daemon says connected, but the tunnel device is gone; nothing leaves",
+            ),
+            Err(why) => Report::new(
+                Word::Error,
+                format!("the daemon says connected, but the tunnel device cannot be looked at: {why}"),
+            ),
+        },
+        TunnelState::Disconnected if status.lockdown => {
+            Report::new(Word::Blocked, "disconnected, lockdown on")
+        }
+        TunnelState::Disconnected => Report::new(
+            Word::Error,
+            format!("the daemon says disconnected, but rules ({}) are still in force", table.state),
+        )
+        .warn("'vpnd disarm' removes what is left"),
+        other if table.state == PolicyState::Connected => Report::new(
+            Word::Error,
+            format!("the daemon says {other}, but the rules in force are those of connected"),
+        ),
+        TunnelState::Connecting => {
+            Report::new(Word::Connecting, with_cause("nothing leaves until the tunnel is verified", status))
+        }
+        TunnelState::Disconnecting => Report::new(Word::Blocked, "disconnecting"),
+        TunnelState::Error => Report::new(Word::Blocked, with_cause("error", status)),
+    }
+}
+
+fn with_cause(words: &str, status: &Status) -> String {
+    status.cause.as_ref().map_or_else(|| words.to_owned(), |cause| format!("{words}: {cause}"))
+}
+
+/// The kernel alone: what stands, stands without a daemon.
+fn on_its_own(table: &Table, kernel: &Kernel, who: &str) -> Report {
+    let rules = format!("{who}; table {} ({}) in force", short(&table.hash), table.state);
+    if table.state != PolicyState::Connected {
+        return Report::new(Word::Blocked, rules);
+    }
+    let age = match &kernel.device {
+        Ok(Some(device)) => device.handshake_age_s,
+        Ok(None) => return Report::new(Word::Blocked, format!("{rules}, but the tunnel device is gone")),
+        Err(why) => {
+            return Report::new(
+                Word::Blocked,
+                format!("{rules}; the tunnel device cannot be looked at: {why}"),
+            );
+        }
+    };
+    match age {
+        Some(age) if age <= SESSION_S => Report::new(Word::Connected, rules)
+            .warn(format!("nobody checks the tunnel; its last handshake is {age} s old")),
+        _ => Report::new(
+            Word::Blocked,
+            format!("{rules}, but the tunnel has been silent for over {SESSION_S} s"),
+        ),
+    }
+}
+
+/// What is worth saying whatever the word is.
+fn beside(daemon: &Daemon, kernel: &Kernel, kept: &Kept) -> Vec<String> {
+    let mut out = Vec::new();
+    let stands = matches!(kernel.table, Ok(Some(_)));
+    let booting = matches!(&kernel.table, Ok(Some(table)) if table.state == PolicyState::Boot);
+    if stands && !booting && kernel.barrier == Ok(false) {
+        out.push("the routing barrier is missing: only the rules block".to_owned());
+    }
+    if let Err(why) = &kernel.barrier {
+        out.push(format!("the routing barrier cannot be looked at: {why}"));
+    }
+    if stands && !kept.armed {
+        out.push("the marker is missing: the router would be OPEN after a reboot".to_owned());
+    }
+    if let Some(trouble) = &kept.trouble {
+        out.push(trouble.clone());
+    }
+    if let Daemon::Answers(status) = daemon {
+        out.extend(status.missing_layers.iter().map(|layer| format!("missing layer: {layer}")));
+        out.extend(status.warnings.iter().cloned());
+    }
+    out
+}
+
+/// Enough of a hash to compare by eye.
+#[must_use]
+pub fn short(hash: &str) -> String {
+    let mut out: String = hash.chars().take(16).collect();
+    if out.len() < hash.len() {
+        out.push('…');
+    }
+    out
+}
+
+#[cfg(test)]
+pub mod tests;

@@ -1,0 +1,58 @@
+use super::super::judge::tests::{kept, kernel, says};
+use super::super::judge::{Daemon, judge};
+use super::*;
+
+/// Compares with tests/golden/NAME; `UPDATE_GOLDEN=1` writes it.
+fn golden(name: &str, found: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, found).unwrap();
+    }
+    let wanted = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(found, wanted, "{} differs; UPDATE_GOLDEN=1 writes it", path.display());
+}
+
+fn seen(daemon: &str, kernel_words: &str, armed: bool) -> Seen {
+    let mut daemon = says(daemon);
+    if let Daemon::Answers(status) = &mut daemon {
+        status.wan_services = vec!["tcp 22 from 203.0.113.0/24".into()];
+        status.version = "0.1.0".into();
+    }
+    let (kernel, kept) = (kernel(kernel_words), kept(armed));
+    let report = judge(&daemon, &kernel, &kept);
+    Seen { daemon, kernel, kept, report }
+}
+
+const CASES: &[(&str, &str, bool)] = &[
+    ("connected", "connected barrier age=12", true),
+    ("connecting", "connecting barrier", true),
+    ("error", "blocked barrier", true),
+    ("disconnected lockdown", "blocked barrier", true),
+    ("disconnected", "none", false),
+    ("dead", "blocked barrier", true),
+    ("dead", "connected barrier age=12", true),
+    ("hung", "connected barrier age=200", true),
+    ("connected", "none", true),
+    ("dead", "none barrier", true),
+    ("connected", "unreadable", true),
+];
+
+#[test]
+fn for_people() {
+    let all: Vec<_> = CASES
+        .iter()
+        .map(|(daemon, kernel, armed)| {
+            let seen = seen(daemon, kernel, *armed);
+            let armed = if *armed { "armed" } else { "not armed" };
+            let code = seen.report.word.exit_code();
+            format!("# daemon: {daemon}; kernel: {kernel}; {armed}\n{}\n# exit {code}\n", human(&seen))
+        })
+        .collect();
+    golden("status.txt", &all.join("\n"));
+}
+
+#[test]
+fn for_programs() {
+    golden("status-connected.json", &(json(&seen("connected", "connected barrier age=12", true)) + "\n"));
+    golden("status-dead.json", &(json(&seen("dead", "blocked barrier", true)) + "\n"));
+}

@@ -1,0 +1,248 @@
+//! `/etc/config/{vpnd,network,firewall}` -> [`Settings`], with everything that is wrong at once.
+
+mod fields;
+mod lan;
+mod network;
+mod peers;
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::Path;
+
+use ipnet::IpNet;
+
+use super::names::Mark;
+use super::problem::{Place, Problem, Report};
+use super::settings::{Lan, Relay, Settings, TunnelForward, TunnelSettings};
+use super::uci::{MAX_BYTES, Package, Section, parse};
+use super::value;
+use fields::{Fields, title};
+use peers::Ranges;
+
+/// The outcome of [`load`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// With any problem: [`Settings::fallback`] with the LAN as far as it could be decided.
+    pub settings: Settings,
+    pub problems: Vec<Problem>,
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads the configuration in `config_dir` (normally /etc/config). Never fails and never panics:
+/// what is wrong is in [`Loaded::problems`], in the order vpnd, network, firewall.
+#[must_use]
+pub fn load(config_dir: &Path) -> Loaded {
+    let report = |name: &str| Report::new(config_dir.join(name).display().to_string());
+    let (mut vpnd, mut network, mut firewall) = (report("vpnd"), report("network"), report("firewall"));
+    let settings = match read_package(&config_dir.join("vpnd")) {
+        Ok(package) => settings(&package, config_dir, &mut vpnd, &mut network, &mut firewall),
+        Err(fault) => {
+            fault.into_problem(&mut vpnd);
+            Settings::fallback(Lan::default())
+        }
+    };
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+    for report in [vpnd, network, firewall] {
+        problems.extend(report.problems);
+        warnings.extend(report.warnings);
+    }
+    let settings = if problems.is_empty() { settings } else { Settings::fallback(settings.lan) };
+    Loaded { settings, problems, warnings }
+}
+
+/// Why a file gave nothing.
+struct Unreadable {
+    line: Option<usize>,
+    message: String,
+    missing: bool,
+}
+
+impl Unreadable {
+    fn place(&self) -> Place<'static> {
+        Place { line: self.line, section: "", option: "", value: b"" }
+    }
+    fn into_problem(self, report: &mut Report) {
+        report.problem(self.place(), self.message);
+    }
+    fn into_warning(self, report: &mut Report) {
+        report.warning(self.place(), self.message);
+    }
+}
+
+fn read_package(path: &Path) -> Result<Package, Unreadable> {
+    let unreadable = |error: std::io::Error| Unreadable {
+        line: None,
+        message: format!("cannot be read: {error}"),
+        missing: error.kind() == std::io::ErrorKind::NotFound,
+    };
+    // Asked before opening: opening a pipe waits for its writer.
+    let is_file = std::fs::metadata(path).map_err(unreadable)?.is_file();
+    if !is_file {
+        let message = "cannot be read: is no regular file".to_owned();
+        return Err(Unreadable { line: None, message, missing: false });
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    let mut data = Vec::new();
+    // One byte more than allowed, so that parse() sees that there is too much.
+    let most = u64::try_from(MAX_BYTES + 1).unwrap_or(u64::MAX);
+    file.take(most).read_to_end(&mut data).map_err(unreadable)?;
+    parse(&data).map_err(|fault| Unreadable {
+        line: Some(fault.line),
+        message: fault.reason.to_string(),
+        missing: false,
+    })
+}
+
+fn settings(
+    package: &Package,
+    config_dir: &Path,
+    report: &mut Report,
+    network_report: &mut Report,
+    firewall_report: &mut Report,
+) -> Settings {
+    let sections = &package.sections;
+    warn_unknown_sections(sections, report);
+    let Some(main) = sections.iter().find(|section| is_main(section)) else {
+        report.problem(
+            Place::missing("vpnd 'main'", ""),
+            "is missing; the file needs a section config vpnd 'main'",
+        );
+        return Settings::fallback(Lan::default());
+    };
+    let mut main = Fields::new(main, title(main, sections));
+    let lan = lan::Decision::new(report, network_report, firewall_report).decide(&mut main, config_dir);
+    let mut settings = Settings::fallback(lan);
+    settings.enabled = main.one(report, "enabled", value::flag).unwrap_or(false);
+    settings.auto_connect = main.one(report, "auto_connect", value::flag).unwrap_or(false);
+    settings.lockdown = main.one(report, "lockdown", value::flag).unwrap_or(false);
+    settings.mark = mark(&mut main, report);
+    settings.tunnel = tunnel(sections, report, &settings.lan);
+    let ranges = Ranges::new(&settings.lan, settings.tunnel.as_ref());
+    exceptions(&mut settings, &mut main, report, &ranges);
+    settings.api = main.values(report, "api_endpoint", |text| ranges.endpoint(text));
+    main.warn_unknown(report);
+    settings.relays = relays(sections, report, &ranges);
+    settings
+}
+
+fn is_main(section: &Section) -> bool {
+    section.kind == "vpnd" && section.name == "main"
+}
+
+fn warn_unknown_sections(sections: &[Section], report: &mut Report) {
+    for section in sections {
+        let message = match section.kind.as_str() {
+            "tunnel" | "relay" => continue,
+            "vpnd" if section.name == "main" => continue,
+            "vpnd" => "was not read; the section's name must be 'main'",
+            _ => "is of an unknown type and was not read; vpnd, tunnel and relay are known",
+        };
+        report.warning(Place::section(&title(section, sections), section.line), message);
+    }
+}
+
+fn mark(main: &mut Fields<'_>, report: &mut Report) -> Mark {
+    let mask = main.one(report, "mark_mask", value::number32);
+    let mask_written = !main.items("mark_mask").is_empty();
+    let Some(item) = main.item(report, "mark") else {
+        let mark = Mark::new(Mark::DEFAULT.value(), mask.unwrap_or(Mark::DEFAULT.mask()));
+        if let (Err(message), Some(item)) = (&mark, main.items("mark_mask").first()) {
+            report.problem(
+                main.place("mark_mask", item),
+                format!("does not go with the default mark 0x6d6f6c65, which {message}"),
+            );
+        }
+        return mark.unwrap_or(Mark::DEFAULT);
+    };
+    // With an unreadable mask only the mask is to be complained about.
+    let mask = mask.or((!mask_written).then_some(Mark::DEFAULT.mask()));
+    main.read(report, "mark", item, |text| {
+        let value = value::number32(text)?;
+        mask.map_or(Ok(Mark::DEFAULT), |mask| Mark::new(value, mask))
+    })
+    .unwrap_or(Mark::DEFAULT)
+}
+
+fn exceptions(settings: &mut Settings, main: &mut Fields<'_>, report: &mut Report, ranges: &Ranges) {
+    let private = main.all(report, "allow_wan_private", |text| {
+        let net = value::unicast_prefix(text)?;
+        match ranges.lan_overlap(&net) {
+            Some(lan) => Err(format!("overlaps the LAN ({lan}); a network behind the WAN is meant")),
+            None => Ok(net),
+        }
+    });
+    for (net, item) in private {
+        if !is_private(&net) {
+            report.warning(
+                main.place("allow_wan_private", item),
+                "is public: whatever goes there bypasses the VPN",
+            );
+        }
+        settings.allow_wan_private.push(net);
+    }
+    settings.allow_wan_multicast = main.values(report, "allow_wan_multicast", value::multicast_prefix);
+    settings.allow_wan_service = main.values(report, "allow_wan_service", value::wan_service);
+    settings.resolvers = main.values(report, "resolver", |text| value::host(text, true));
+    let mut forwards: Vec<TunnelForward> = Vec::new();
+    for (forward, item) in main.all(report, "allow_tunnel_forward", value::tunnel_forward) {
+        let place = main.place("allow_tunnel_forward", item);
+        if forwards.iter().any(|f| f.proto == forward.proto && f.port == forward.port) {
+            report.problem(place, "forwards a port that another line forwards already");
+            continue;
+        }
+        if ranges.lan_overlap(&IpNet::from(forward.to.ip())).is_none() {
+            report.warning(place, "goes to an address that is in no LAN network known here");
+        }
+        forwards.push(forward);
+    }
+    settings.allow_tunnel_forward = forwards;
+}
+
+/// RFC 1918, RFC 6598 (carrier-grade NAT), RFC 3927 and RFC 4193, RFC 4291's link-local.
+fn is_private(net: &IpNet) -> bool {
+    match net.addr() {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            v4.is_private() || v4.is_link_local() || (a == 100 && (64..128).contains(&b))
+        }
+        IpAddr::V6(v6) => {
+            let first = v6.segments()[0];
+            first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfe80
+        }
+    }
+}
+
+fn tunnel(sections: &[Section], report: &mut Report, lan: &Lan) -> Option<TunnelSettings> {
+    let mut tunnels = sections.iter().filter(|section| section.kind == "tunnel");
+    let first = tunnels.next();
+    for section in tunnels {
+        report.problem(
+            Place::section(&title(section, sections), section.line),
+            "is a second tunnel; there can be one, with as many relays as you like",
+        );
+    }
+    let first = first?;
+    let mut fields = Fields::new(first, title(first, sections));
+    let tunnel = peers::tunnel(&mut fields, report, lan);
+    fields.warn_unknown(report);
+    tunnel
+}
+
+fn relays(sections: &[Section], report: &mut Report, ranges: &Ranges) -> Vec<Relay> {
+    let mut taken = HashSet::new();
+    sections
+        .iter()
+        .filter(|section| section.kind == "relay")
+        .filter_map(|section| {
+            let mut fields = Fields::new(section, title(section, sections));
+            let relay = peers::relay(&mut fields, report, section, ranges, &mut taken);
+            fields.warn_unknown(report);
+            relay
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

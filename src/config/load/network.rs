@@ -1,0 +1,241 @@
+//! What `/etc/config/network` and `/etc/config/firewall` say of interfaces, devices and zones.
+//! Only what the LAN decision needs; anything odd in these files is netifd's business, not ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use super::fields::title;
+use crate::config::names::IfName;
+use crate::config::uci::{Package, Section, Value};
+use crate::config::value;
+
+/// A `config interface`.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Interface {
+    pub title: String,
+    pub line: usize,
+    pub proto: String,
+    pub disabled: bool,
+    /// As written: device names, or `@other` for another interface's device.
+    devices: Vec<String>,
+    /// `option type bridge`, as before OpenWrt 21.02: the devices are ports of `br-NAME`.
+    bridge: bool,
+    pub prefixes: Vec<IpNet>,
+    /// The option that makes it an uplink, and its value: `gateway`, `ip6gw`, or a default route.
+    pub gateway: Option<(String, String)>,
+}
+
+impl Interface {
+    /// True when packets to the internet may leave through it by configuration.
+    pub fn is_uplink(&self) -> bool {
+        self.gateway.is_some() || !self.has_own_address()
+    }
+    /// Protocols that ask nobody for an address.
+    pub fn has_own_address(&self) -> bool {
+        matches!(self.proto.as_str(), "" | "none" | "static" | "wireguard" | "batadv")
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Network {
+    pub interfaces: BTreeMap<String, Interface>,
+    /// Ports of each bridge.
+    ports: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Network {
+    pub fn read(package: &Package) -> Self {
+        let mut network = Self::default();
+        for section in &package.sections {
+            match section.kind.as_str() {
+                "interface" => network.interface(section, &package.sections),
+                "device" if text(section, "type").as_deref() == Some("bridge") => {
+                    if let Some(name) = text(section, "name") {
+                        let mut ports = words(section, "ports");
+                        ports.extend(words(section, "ifname"));
+                        network.ports.entry(name).or_default().extend(ports);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for section in &package.sections {
+            network.default_route(section);
+        }
+        network
+    }
+
+    fn interface(&mut self, section: &Section, sections: &[Section]) {
+        if section.anonymous {
+            return;
+        }
+        let mut devices = words(section, "device");
+        if devices.is_empty() {
+            devices = words(section, "ifname");
+        }
+        let bridge = text(section, "type").as_deref() == Some("bridge");
+        if bridge {
+            let name = format!("br-{}", section.name);
+            self.ports.entry(name).or_default().extend(devices.iter().cloned());
+        }
+        let on = |name| text(section, name).is_some_and(|text| value::flag(&text) == Ok(true));
+        let gateway =
+            ["gateway", "ip6gw"].iter().find_map(|name| Some(((*name).to_owned(), text(section, name)?)));
+        self.interfaces.insert(
+            section.name.clone(),
+            Interface {
+                title: title(section, sections),
+                line: section.line,
+                proto: text(section, "proto").unwrap_or_default(),
+                disabled: on("disabled"),
+                devices,
+                bridge,
+                prefixes: prefixes(section),
+                gateway,
+            },
+        );
+    }
+
+    /// `config route` to half the internet or more makes its interface an uplink.
+    fn default_route(&mut self, section: &Section) {
+        let wide = match section.kind.as_str() {
+            "route" => {
+                let target = text(section, "target").unwrap_or_default();
+                let mask = text(section, "netmask").and_then(|mask| value::netmask(&mask));
+                match value::prefix(&target) {
+                    Ok(net) if target.contains('/') => net.prefix_len() <= 1,
+                    Ok(_) => mask.is_some_and(|length| length <= 1),
+                    Err(_) => false,
+                }
+            }
+            "route6" => text(section, "target")
+                .and_then(|target| value::prefix(&target).ok())
+                .is_some_and(|net| net.prefix_len() <= 1),
+            _ => false,
+        };
+        let name = text(section, "interface").unwrap_or_default();
+        if let (true, Some(interface)) = (wide, self.interfaces.get_mut(&name)) {
+            let target = text(section, "target").unwrap_or_default();
+            interface.gateway.get_or_insert((section.kind.clone(), target));
+        }
+    }
+
+    /// The devices of an interface, aliases followed. Empty where configuration does not tell: a
+    /// Wi-Fi network without bridge, or a ring of aliases.
+    pub fn devices(&self, name: &str) -> BTreeSet<String> {
+        let mut name = name;
+        // No sane chain of aliases is longer; a ring ends here.
+        for _ in 0..8 {
+            let Some(interface) = self.interfaces.get(name) else { break };
+            if interface.bridge {
+                return [format!("br-{name}")].into();
+            }
+            if interface.proto == "wireguard" {
+                return [name.to_owned()].into();
+            }
+            match interface.devices.first().and_then(|first| first.strip_prefix('@')) {
+                Some(other) => name = other,
+                None => return interface.devices.iter().cloned().collect(),
+            }
+        }
+        BTreeSet::new()
+    }
+
+    /// All devices that a uplink interface uses, with the interface's name.
+    pub fn uplinks(&self) -> BTreeMap<String, String> {
+        self.interfaces
+            .iter()
+            .filter(|(_, interface)| interface.is_uplink() && !interface.disabled)
+            .flat_map(|(name, _)| self.devices(name).into_iter().map(|device| (device, name.clone())))
+            .collect()
+    }
+
+    pub fn ports(&self, bridge: &str) -> impl Iterator<Item = &String> {
+        self.ports.get(bridge).into_iter().flatten()
+    }
+}
+
+fn prefixes(section: &Section) -> Vec<IpNet> {
+    let mask = text(section, "netmask").and_then(|mask| value::netmask(&mask));
+    let mut out = Vec::new();
+    for (option, mask) in [("ipaddr", mask), ("ip6addr", None), ("addresses", None)] {
+        for word in words(section, option) {
+            let Ok(mut net) = value::interface_address(&word) else { continue };
+            if let (false, Some(length)) = (word.contains('/'), mask) {
+                net = IpNet::new(net.addr(), length).unwrap_or(net);
+            }
+            if net.prefix_len() > 0 && !out.contains(&net.trunc()) {
+                out.push(net.trunc());
+            }
+        }
+    }
+    out
+}
+
+/// Names of networks that sit in a firewall zone with masquerade, and of those in one without.
+#[derive(Debug, Default)]
+pub(super) struct Zones {
+    pub masqueraded: BTreeSet<String>,
+    pub plain: BTreeSet<String>,
+}
+
+impl Zones {
+    pub fn read(package: &Package) -> Self {
+        let mut zones = Self::default();
+        for zone in package.sections.iter().filter(|section| section.kind == "zone") {
+            let on = |name| text(zone, name).is_some_and(|text| value::flag(&text) == Ok(true));
+            let mut networks = words(zone, "network");
+            // Without any member option a zone holds the network of its own name.
+            let members = ["network", "device", "subnet", "extra"];
+            if members.iter().all(|option| zone.get(option).is_none()) {
+                networks.extend(text(zone, "name"));
+            }
+            if on("masq") || on("masq6") {
+                zones.masqueraded.extend(networks);
+            } else {
+                zones.plain.extend(networks);
+            }
+        }
+        zones
+    }
+
+    pub fn hold_lan(&self, network: &str) -> bool {
+        self.plain.contains(network) && !self.masqueraded.contains(network)
+    }
+}
+
+fn text(section: &Section, option: &str) -> Option<String> {
+    match &section.get(option)?.value {
+        Value::Text(item) => String::from_utf8(item.bytes.clone()).ok(),
+        Value::List(_) => None,
+    }
+}
+
+/// A list, or a text of words: both are used for the same options over OpenWrt's releases.
+fn words(section: &Section, option: &str) -> Vec<String> {
+    let items = match section.get(option).map(|entry| &entry.value) {
+        None => return Vec::new(),
+        Some(Value::Text(item)) => std::slice::from_ref(item),
+        Some(Value::List(items)) => items,
+    };
+    items
+        .iter()
+        .filter_map(|item| std::str::from_utf8(&item.bytes).ok())
+        .flat_map(str::split_whitespace)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Names that are no device of a LAN.
+pub(super) fn forbidden(device: &IfName) -> Option<&'static str> {
+    let name = device.as_str();
+    if name == "lo" {
+        return Some("is the loopback device, not LAN");
+    }
+    // tunnel::DEVICE and the second slot of a switch.
+    if name.strip_prefix("vpnd").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit())) {
+        return Some("is a tunnel device of vpnd itself, not LAN");
+    }
+    None
+}

@@ -1,0 +1,184 @@
+//! `config tunnel` and `config relay`.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::fields::Fields;
+use crate::config::names::RelayName;
+use crate::config::problem::{Place, Report};
+use crate::config::settings::{Lan, Relay, TunnelSettings};
+use crate::config::uci::Section;
+use crate::config::value::{self, Endpoint};
+
+/// Ranges in which no endpoint may lie (contract, section 3).
+pub(super) struct Ranges {
+    lan: Vec<IpNet>,
+    tunnel: Vec<IpNet>,
+}
+
+impl Ranges {
+    pub fn new(lan: &Lan, tunnel: Option<&TunnelSettings>) -> Self {
+        let devices = lan.devices.iter().flat_map(|device| device.prefixes.iter().copied());
+        Self {
+            lan: devices.chain(lan.routes.iter().map(|route| route.prefix)).collect(),
+            tunnel: tunnel.map(|tunnel| tunnel.addresses.clone()).unwrap_or_default(),
+        }
+    }
+
+    pub fn lan_overlap(&self, net: &IpNet) -> Option<&IpNet> {
+        self.lan.iter().find(|lan| value::overlap(lan, net))
+    }
+
+    pub fn endpoint(&self, text: &str) -> Result<SocketAddr, String> {
+        let address = match value::endpoint(text)? {
+            Endpoint::Address(address) => address,
+            Endpoint::Name { .. } => {
+                return Err("is a name; give its address, or import it while the router is open".to_owned());
+            }
+        };
+        let ip: IpAddr = address.ip();
+        if let Some(what) = value::unfit(ip) {
+            return Err(format!("is {what}; the address of a host on the internet is needed"));
+        }
+        if let Some(net) = self.lan.iter().find(|net| net.contains(&ip)) {
+            return Err(format!("lies in the LAN ({net}); a host beyond the WAN is needed"));
+        }
+        if let Some(net) = self.tunnel.iter().find(|net| net.contains(&ip)) {
+            return Err(format!("lies in the tunnel's range ({net}); it must be outside"));
+        }
+        Ok(address)
+    }
+}
+
+/// Reads a tunnel; None when something that it cannot do without is missing or wrong.
+pub(super) fn tunnel(fields: &mut Fields<'_>, report: &mut Report, lan: &Lan) -> Option<TunnelSettings> {
+    let private_key = required_key(fields, report, "private_key");
+    let ranges = Ranges::new(lan, None);
+    let written = fields.items("address").len();
+    let addresses = fields.values(report, "address", |text| {
+        let net = value::interface_address(text)?;
+        if let Some(what) = value::unfit(net.addr()).filter(|what| *what != "link-local") {
+            return Err(format!("is {what}; the tunnel's own address is needed"));
+        }
+        if net.prefix_len() == 0 {
+            return Err("covers the whole internet; a host's /32 or /128 is usual".to_owned());
+        }
+        match ranges.lan_overlap(&net) {
+            Some(lan) => Err(format!("overlaps the LAN ({lan}); one of the two must change")),
+            None => Ok(net),
+        }
+    });
+    if written == 0 {
+        report.problem(
+            Place::missing(&fields.title, "address"),
+            "is missing; the address that the provider gave you is needed",
+        );
+    }
+    let dns = fields.values(report, "dns", |text| value::host(text, false));
+    let probe = fields.values(report, "probe", |text| value::host(text, false));
+    if fields.items("dns").is_empty() && fields.items("probe").is_empty() {
+        report.warning(
+            Place::missing(&fields.title, "probe"),
+            "neither dns nor probe is given: with no host to ask inside it, the tunnel is never \
+             verified",
+        );
+    }
+    let least: u16 = if addresses.iter().any(|net| net.addr().is_ipv6()) { 1280 } else { 576 };
+    let mtu = fields.one(report, "mtu", |text| match text.parse::<u16>() {
+        Ok(mtu) if mtu >= least => Ok(mtu),
+        _ => Err(format!("is no MTU; {least} to 65535 bytes, or nothing to take it from the path")),
+    });
+    Some(TunnelSettings { private_key: private_key?, addresses, dns, mtu, probe })
+        .filter(|tunnel| !tunnel.addresses.is_empty())
+}
+
+fn required_key(
+    fields: &mut Fields<'_>,
+    report: &mut Report,
+    name: &'static str,
+) -> Option<crate::config::names::WireguardKey> {
+    match fields.item(report, name) {
+        Some(item) => fields.read(report, name, item, value::key),
+        None => {
+            report.problem(
+                Place::missing(&fields.title, name),
+                "is missing; a WireGuard key (32 bytes in base64) is needed",
+            );
+            None
+        }
+    }
+}
+
+pub(super) fn relay(
+    fields: &mut Fields<'_>,
+    report: &mut Report,
+    section: &Section,
+    ranges: &Ranges,
+    taken: &mut HashSet<RelayName>,
+) -> Option<Relay> {
+    let name = relay_name(fields, report, section);
+    if let Some(name) = &name {
+        if !taken.insert(name.clone()) {
+            report.problem(
+                Place { value: name.as_str().as_bytes(), ..Place::missing(&fields.title, "name") },
+                "is the name of an earlier relay; names must differ",
+            );
+        }
+    }
+    let endpoint = match fields.item(report, "endpoint") {
+        Some(item) => fields.read(report, "endpoint", item, |text| ranges.endpoint(text)),
+        None => {
+            report.problem(
+                Place::missing(&fields.title, "endpoint"),
+                "is missing; ADDRESS:PORT or [IPV6]:PORT is needed",
+            );
+            None
+        }
+    };
+    let public_key = required_key(fields, report, "public_key");
+    let preshared_key = fields.one(report, "preshared_key", value::key);
+    let allowed_ips = fields.values(report, "allowed_ip", value::prefix);
+    let place = |text: &str| {
+        if text.chars().any(char::is_control) || text.len() > 64 {
+            Err("is no place's name (up to 64 characters, no control characters)".to_owned())
+        } else {
+            Ok(text.to_owned())
+        }
+    };
+    let country = fields.one(report, "country", place).unwrap_or_default();
+    let city = fields.one(report, "city", place).unwrap_or_default();
+    Some(Relay {
+        name: name?,
+        endpoint: endpoint?,
+        public_key: public_key?,
+        preshared_key,
+        allowed_ips,
+        country,
+        city,
+    })
+}
+
+/// `option name` for names that UCI cannot give a section (with `-` or `.`), else the section's.
+fn relay_name(fields: &mut Fields<'_>, report: &mut Report, section: &Section) -> Option<RelayName> {
+    if let Some(item) = fields.item(report, "name") {
+        let name = fields.read(report, "name", item, str::parse::<RelayName>)?;
+        fields.title = format!("relay '{name}'");
+        return Some(name);
+    }
+    if section.anonymous {
+        report.problem(
+            Place::section(&fields.title, section.line),
+            "has no name; write config relay 'NAME', or option name where NAME has a - or .",
+        );
+        return None;
+    }
+    match section.name.parse() {
+        Ok(name) => Some(name),
+        Err(message) => {
+            report.problem(Place::section(&fields.title, section.line), message);
+            None
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Writing: puts sections into an existing file's text and leaves every other byte as it was,
+//! comments included (libuci's own `uci commit` drops them).
+
+use std::ops::Range;
+
+use super::{Commands, Fault, Package, Section, Tree, Value, parse};
+
+/// A section to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSection {
+    pub kind: &'static str,
+    /// UCI's rules for names: `[A-Za-z0-9_]`.
+    pub name: Option<String>,
+    /// In the order to be written; an empty text or list is left out, as UCI cannot hold it.
+    pub options: Vec<(&'static str, NewValue)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NewValue {
+    Text(String),
+    List(Vec<String>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EditError {
+    #[error("cannot be read, so nothing was written into it: {0}")]
+    Unreadable(#[from] Fault),
+    #[error("line {0} holds commands of several sections; put each on a line of its own first")]
+    MixedLine(usize),
+    #[error("would not read back as wanted with the new section '{0}', so it was left as it is")]
+    Differs(String),
+}
+
+/// Writes each section of `new` in the place of the sections that `replaces` names for it
+/// (judging `(new, existing)`), or at the end where there is none. Comments within replaced
+/// sections stay.
+///
+/// # Errors
+/// When `text` is no valid file, when a line cannot be taken out without touching another
+/// section, or when the outcome does not read back as wanted. `text` then stands as it was.
+pub fn replace(
+    text: &[u8],
+    new: &[NewSection],
+    replaces: impl Fn(&NewSection, &Section) -> bool,
+) -> Result<Vec<u8>, EditError> {
+    let before = parse(text)?;
+    // For each existing section: the new one that takes its place.
+    let successor: Vec<Option<usize>> =
+        before.sections.iter().map(|old| new.iter().position(|section| replaces(section, old))).collect();
+    let mut out = Vec::with_capacity(text.len() + 512);
+    let mut written = vec![false; new.len()];
+    let mut copied = 0;
+    for line in lines(text)? {
+        let Some(at) = line.successor(&successor)? else {
+            continue;
+        };
+        out.extend_from_slice(text.get(copied..line.span.start).unwrap_or_default());
+        copied = line.span.end;
+        if let (Some(flag), Some(section)) = (written.get_mut(at), new.get(at)) {
+            if !*flag {
+                *flag = true;
+                out.extend_from_slice(render(section).as_bytes());
+            }
+        }
+    }
+    out.extend_from_slice(text.get(copied..).unwrap_or_default());
+    for (section, _) in new.iter().zip(&written).filter(|(_, done)| !**done) {
+        if !out.is_empty() {
+            out.extend_from_slice(if out.ends_with(b"\n") { b"\n" } else { b"\n\n" });
+        }
+        out.extend_from_slice(render(section).as_bytes());
+    }
+    verify(&out, &before, &successor, new)?;
+    Ok(out)
+}
+
+/// A line (with those joined to it) and the sections its commands belong to.
+struct Line {
+    span: Range<usize>,
+    number: usize,
+    sections: Vec<usize>,
+}
+
+impl Line {
+    /// The new section that replaces all of this line; None when the line stays.
+    fn successor(&self, successor: &[Option<usize>]) -> Result<Option<usize>, EditError> {
+        let mut fates = self.sections.iter().map(|&at| successor.get(at).copied().unwrap_or_default());
+        let first = fates.next().unwrap_or_default();
+        if fates.all(|fate| fate == first) { Ok(first) } else { Err(EditError::MixedLine(self.number)) }
+    }
+}
+
+fn lines(text: &[u8]) -> Result<Vec<Line>, EditError> {
+    let mut tree = Tree::default();
+    let mut lines: Vec<Line> = Vec::new();
+    let mut commands = Commands::new(text);
+    while let Some(placed) = commands.next() {
+        let placed = placed?;
+        tree.add(placed.command, placed.value_line).map_err(|reason| Fault { line: placed.line, reason })?;
+        let span = commands.line_span();
+        let section = tree.current;
+        match lines.last_mut().filter(|line| line.span.start == span.start) {
+            Some(line) => {
+                line.span = span;
+                line.sections.extend(section);
+            }
+            None => lines.push(Line { span, number: placed.line, sections: section.into_iter().collect() }),
+        }
+    }
+    Ok(lines)
+}
+
+fn render(section: &NewSection) -> String {
+    let mut out = format!("config {}", section.kind);
+    if let Some(name) = &section.name {
+        out.push(' ');
+        out.push_str(&quote(name));
+    }
+    out.push('\n');
+    for (name, value) in &section.options {
+        match value {
+            NewValue::Text(text) if text.is_empty() => {}
+            NewValue::Text(text) => out.push_str(&format!("\toption {name} {}\n", quote(text))),
+            NewValue::List(items) => {
+                for item in items {
+                    out.push_str(&format!("\tlist {name} {}\n", quote(item)));
+                }
+            }
+        }
+    }
+    out
+}
+
+/// As libuci quotes: everything in single quotes is literal but the quote itself.
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+fn verify(
+    out: &[u8],
+    before: &Package,
+    successor: &[Option<usize>],
+    new: &[NewSection],
+) -> Result<(), EditError> {
+    let differs = || EditError::Differs(new.first().map_or_else(String::new, |section| title(section)));
+    let after = parse(out).map_err(|_| differs())?;
+    let wanted: Vec<Shape> = new.iter().map(shape_of_new).collect();
+    let kept: Vec<Shape> = before
+        .sections
+        .iter()
+        .zip(successor)
+        .filter(|(_, successor)| successor.is_none())
+        .map(|(section, _)| shape(section))
+        .collect();
+    let (mut new_seen, mut kept_seen) = (0, Vec::new());
+    for section in after.sections.iter().map(shape) {
+        if wanted.contains(&section) && !kept.contains(&section) {
+            new_seen += 1;
+        } else {
+            kept_seen.push(section);
+        }
+    }
+    let duplicates = wanted.iter().filter(|section| kept.contains(section)).count();
+    if duplicates == 0 && new_seen == wanted.len() && kept_seen == kept { Ok(()) } else { Err(differs()) }
+}
+
+fn title(section: &NewSection) -> String {
+    match &section.name {
+        Some(name) => format!("{} {name}", section.kind),
+        None => section.kind.to_owned(),
+    }
+}
+
+/// A section without what may change by being moved: lines, and the names that libuci makes up.
+type Shape = (String, Option<String>, Vec<(String, bool, Vec<Vec<u8>>)>);
+
+fn shape(section: &Section) -> Shape {
+    let options = section
+        .options
+        .iter()
+        .map(|entry| match &entry.value {
+            Value::Text(item) => (entry.name.clone(), false, vec![item.bytes.clone()]),
+            Value::List(items) => {
+                (entry.name.clone(), true, items.iter().map(|item| item.bytes.clone()).collect())
+            }
+        })
+        .collect();
+    (section.kind.clone(), (!section.anonymous).then(|| section.name.clone()), options)
+}
+
+fn shape_of_new(section: &NewSection) -> Shape {
+    let options = section
+        .options
+        .iter()
+        .map(|(name, value)| match value {
+            NewValue::Text(text) => ((*name).to_owned(), false, vec![text.clone().into_bytes()]),
+            NewValue::List(items) => {
+                ((*name).to_owned(), true, items.iter().map(|item| item.clone().into_bytes()).collect())
+            }
+        })
+        .filter(|(_, list, values)| {
+            !values.is_empty() && (*list || values.iter().all(|value| !value.is_empty()))
+        })
+        .collect();
+    (section.kind.to_owned(), section.name.clone(), options)
+}

@@ -1,0 +1,236 @@
+//! Method, path and body <-> [`Request`]. Pure.
+
+use std::net::Ipv4Addr;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::types::Request;
+use crate::config::{IfName, RelayName};
+
+/// A status code and what was wrong, for the client.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Wrong(pub u16, pub String);
+
+/// Characters of `filter`.
+const FILTER_MAX: usize = 64;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConnectBody {
+    #[serde(default)]
+    relay: Option<RelayName>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LockdownBody {
+    on: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LeaseBody {
+    device: IfName,
+    #[serde(default)]
+    server: Option<Ipv4Addr>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EmptyBody {}
+
+/// # Errors
+/// 404 for an unknown path, 405 for a wrong method, 400 for everything else that does not fit.
+pub fn read(method: &str, target: &str, body: &[u8]) -> Result<Request, Wrong> {
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    let wanted = match path {
+        "/v1/status" | "/v1/relays" => "GET",
+        "/v1/connect" | "/v1/disconnect" | "/v1/reconnect" | "/v1/lockdown" | "/v1/disarm" | "/v1/reload"
+        | "/v1/lease" => "POST",
+        _ => {
+            return Err(Wrong(404, "there is no such path; see docs/cli.md".to_owned()));
+        }
+    };
+    if method != wanted {
+        return Err(Wrong(405, format!("use {wanted}")));
+    }
+    if query.is_some() && path != "/v1/relays" {
+        return Err(wrong("no query is known here"));
+    }
+    if wanted == "GET" && !body.is_empty() {
+        return Err(wrong("no body is known here"));
+    }
+    Ok(match path {
+        "/v1/status" => Request::Status,
+        "/v1/relays" => Request::Relays { filter: query.map(filter).transpose()?.flatten() },
+        "/v1/connect" => {
+            let body: ConnectBody = json_or_empty(body)?;
+            Request::Connect { relay: body.relay.map(String::from) }
+        }
+        "/v1/lockdown" => Request::Lockdown { on: json_body::<LockdownBody>(body)?.on },
+        "/v1/lease" => {
+            let body: LeaseBody = json_body(body)?;
+            Request::Lease { device: body.device, server: body.server }
+        }
+        other => {
+            let EmptyBody {} = json_or_empty(body)?;
+            match other {
+                "/v1/disconnect" => Request::Disconnect,
+                "/v1/reconnect" => Request::Reconnect,
+                "/v1/disarm" => Request::Disarm,
+                _ => Request::Reload,
+            }
+        }
+    })
+}
+
+/// The other way round, for the client: method, target, body.
+#[must_use]
+pub fn write(request: &Request) -> (&'static str, String, String) {
+    let post = |path: &str, body: serde_json::Value| ("POST", path.to_owned(), body.to_string());
+    match request {
+        Request::Status => ("GET", "/v1/status".to_owned(), String::new()),
+        Request::Relays { filter: None } => ("GET", "/v1/relays".to_owned(), String::new()),
+        Request::Relays { filter: Some(text) } => {
+            ("GET", format!("/v1/relays?filter={}", percent_encoded(text)), String::new())
+        }
+        Request::Connect { relay } => post("/v1/connect", json!({ "relay": relay })),
+        Request::Disconnect => post("/v1/disconnect", json!({})),
+        Request::Reconnect => post("/v1/reconnect", json!({})),
+        Request::Lockdown { on } => post("/v1/lockdown", json!({ "on": on })),
+        Request::Disarm => post("/v1/disarm", json!({})),
+        Request::Reload => post("/v1/reload", json!({})),
+        Request::Lease { device, server } => post("/v1/lease", json!({ "device": device, "server": server })),
+    }
+}
+
+fn wrong(words: &str) -> Wrong {
+    Wrong(400, words.to_owned())
+}
+
+fn json_body<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Wrong> {
+    // serde would take an array for a struct as well.
+    if body.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(wrong("body: is no JSON object"));
+    }
+    // serde_json stops at a depth of 128: no stack to overflow.
+    serde_json::from_slice(body).map_err(|e| Wrong(400, format!("body: {e}")))
+}
+
+fn json_or_empty<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Wrong> {
+    json_body(if body.is_empty() { b"{}" } else { body })
+}
+
+fn filter(query: &str) -> Result<Option<String>, Wrong> {
+    let Some(raw) = query.strip_prefix("filter=") else {
+        return Err(wrong("the only query known here is filter="));
+    };
+    let text = percent_decoded(raw).ok_or_else(|| wrong("filter: is no percent-encoded UTF-8"))?;
+    if text.chars().count() > FILTER_MAX || text.chars().any(char::is_control) {
+        return Err(wrong("filter: at most 64 characters, none of them control characters"));
+    }
+    Ok(Some(text).filter(|t| !t.is_empty()))
+}
+
+fn percent_decoded(raw: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(raw.len());
+    let mut bytes = raw.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'&' => return None,
+            b'%' => {
+                let high = char::from(bytes.next()?).to_digit(16)?;
+                let low = char::from(bytes.next()?).to_digit(16)?;
+                out.push(u8::try_from(high * 16 + low).ok()?);
+            }
+            other => out.push(other),
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+fn percent_encoded(text: &str) -> String {
+    use std::fmt::Write;
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"._-".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(method: &str, target: &str, body: &str) -> u16 {
+        read(method, target, body.as_bytes()).map_or_else(|w| w.0, |_| 200)
+    }
+
+    #[test]
+    fn every_request_survives_the_way_there() {
+        let all = [
+            Request::Status,
+            Request::Connect { relay: None },
+            Request::Connect { relay: Some("se-got-001".into()) },
+            Request::Disconnect,
+            Request::Reconnect,
+            Request::Lockdown { on: true },
+            Request::Disarm,
+            Request::Relays { filter: None },
+            Request::Relays { filter: Some("São Paulo & 100%".into()) },
+            Request::Reload,
+            Request::Lease { device: "eth0.2".parse().unwrap(), server: Some([192, 0, 2, 1].into()) },
+            Request::Lease { device: "wan".parse().unwrap(), server: None },
+        ];
+        for request in all {
+            let (method, target, body) = write(&request);
+            assert_eq!(read(method, &target, body.as_bytes()), Ok(request));
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        for (method, target, body, expected) in [
+            ("GET", "/", "", 404),
+            ("GET", "/v2/status", "", 404),
+            ("GET", "/v1/status/", "", 404),
+            ("GET", "/v1/../v1/status", "", 404),
+            ("POST", "/v1/status", "", 405),
+            ("GET", "/v1/disarm", "", 405),
+            ("get", "/v1/status", "", 405),
+            ("GET", "/v1/status?x=1", "", 400),
+            ("GET", "/v1/status", "{}", 400),
+            ("GET", "/v1/relays?filter=%ff", "", 400),
+            ("GET", "/v1/relays?filter=%1", "", 400),
+            ("GET", "/v1/relays?filter=%0a", "", 400),
+            ("GET", "/v1/relays?filter=a&b=c", "", 400),
+            ("GET", "/v1/relays?x=y", "", 400),
+            ("POST", "/v1/connect", "{", 400),
+            ("POST", "/v1/connect", "[]", 400),
+            ("POST", "/v1/connect", r#"{"relay":7}"#, 400),
+            ("POST", "/v1/connect", r#"{"relay":"a b"}"#, 400),
+            ("POST", "/v1/connect", r#"{"relay":"a","force":true}"#, 400),
+            ("POST", "/v1/connect", r#"{"relay":"a"} x"#, 400),
+            ("POST", "/v1/lockdown", "", 400),
+            ("POST", "/v1/lockdown", r#"{"on":"yes"}"#, 400),
+            ("POST", "/v1/disconnect", r#"{"on":true}"#, 400),
+            ("POST", "/v1/lease", r#"{"device":"../x"}"#, 400),
+            ("POST", "/v1/lease", r#"{"device":"wan","server":"::1"}"#, 400),
+            ("POST", "/v1/disconnect", "", 200),
+            ("POST", "/v1/connect", "", 200),
+            ("GET", "/v1/relays?filter=", "", 200),
+        ] {
+            assert_eq!(code(method, target, body), expected, "{method} {target} {body}");
+        }
+        let deep = "[".repeat(8000);
+        assert_eq!(code("POST", "/v1/connect", &deep), 400);
+    }
+}

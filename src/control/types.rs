@@ -1,0 +1,206 @@
+//! What is asked and answered; the JSON of docs/cli.md is the serde form of these.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{IfName, RelayName};
+
+/// One request, checked: no text in it that is not of its type's alphabet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    Status,
+    /// `relay`: a relay's name, a city or a country, of [`RelayName`]'s alphabet; None: any.
+    Connect {
+        relay: Option<String>,
+    },
+    Disconnect,
+    Reconnect,
+    Lockdown {
+        on: bool,
+    },
+    Disarm,
+    /// `filter`: part of a name, country or city; any text of at most 64 characters.
+    Relays {
+        filter: Option<String>,
+    },
+    /// Read the configuration again.
+    Reload,
+    /// The DHCP client on `device` has a lease from `server` (contract 2.3); None: it lost it.
+    Lease {
+        device: IfName,
+        server: Option<Ipv4Addr>,
+    },
+}
+
+/// A request on its way to the daemon. Dropping `reply` unanswered answers "unavailable".
+pub struct Call {
+    pub request: Request,
+    pub reply: Box<dyn FnOnce(Result<Reply, Refusal>) + Send>,
+}
+
+/// What the daemon answers when it did what was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    Status(Box<Status>),
+    Relays(Vec<RelayStatus>),
+    /// `notes`: what the person should know though it worked ("blocked again after reboot: …").
+    Done {
+        notes: Vec<String>,
+    },
+}
+
+/// Why the daemon did not do what was asked, in words for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub kind: RefusalKind,
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The request makes no sense here (no such relay): HTTP 409.
+    Impossible,
+    /// It was tried and failed (the marker cannot be removed): HTTP 500.
+    Failed,
+    /// The daemon is busy or going down: HTTP 503.
+    Unavailable,
+}
+
+impl Refusal {
+    #[must_use]
+    pub fn impossible(message: impl Into<String>) -> Self {
+        Self { kind: RefusalKind::Impossible, message: message.into() }
+    }
+    #[must_use]
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { kind: RefusalKind::Failed, message: message.into() }
+    }
+    #[must_use]
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self { kind: RefusalKind::Unavailable, message: message.into() }
+    }
+}
+
+/// The states of contract section 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TunnelState {
+    Disconnected,
+    Connecting,
+    Connected,
+    Disconnecting,
+    Error,
+}
+
+impl std::fmt::Display for TunnelState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Disconnected => "disconnected",
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::Disconnecting => "disconnecting",
+            Self::Error => "error",
+        })
+    }
+}
+
+/// What the daemon says of itself. Every field but the first three may be missing in an older
+/// daemon's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub state: TunnelState,
+    /// "Always require VPN", as in force now.
+    pub lockdown: bool,
+    /// The marker of contract section 1 is there.
+    pub armed: bool,
+    /// Why the state is error, or what the last attempt failed at.
+    #[serde(default)]
+    pub cause: Option<String>,
+    /// Seconds since this state was entered.
+    #[serde(default)]
+    pub since_s: u64,
+    #[serde(default)]
+    pub wanted: Option<WantedStatus>,
+    /// The relay in use or being tried.
+    #[serde(default)]
+    pub relay: Option<RelayStatus>,
+    /// The rules as the daemon last put them and read them back.
+    #[serde(default)]
+    pub policy: Option<PolicyStatus>,
+    #[serde(default)]
+    pub device: Option<DeviceStatus>,
+    /// Contract 2.9: services open to the WAN, as the configuration lists them.
+    #[serde(default)]
+    pub wan_services: Vec<String>,
+    /// Layers of blocking that could not be put in place ("routing barrier: …").
+    #[serde(default)]
+    pub missing_layers: Vec<String>,
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    #[serde(default)]
+    pub version: String,
+    #[serde(default)]
+    pub pid: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantedStatus {
+    pub connect: bool,
+    #[serde(default)]
+    pub relay: Option<RelayName>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayStatus {
+    pub name: RelayName,
+    pub endpoint: SocketAddr,
+    #[serde(default)]
+    pub country: String,
+    #[serde(default)]
+    pub city: String,
+}
+
+impl RelayStatus {
+    /// Whether `filter` is part of the name, country or city, case aside.
+    #[must_use]
+    pub fn matches(&self, filter: &str) -> bool {
+        let wanted = filter.to_lowercase();
+        [self.name.as_str(), &self.country, &self.city]
+            .iter()
+            .any(|text| text.to_lowercase().contains(&wanted))
+    }
+}
+
+impl From<&crate::config::Relay> for RelayStatus {
+    fn from(relay: &crate::config::Relay) -> Self {
+        Self {
+            name: relay.name.clone(),
+            endpoint: relay.endpoint,
+            country: relay.country.clone(),
+            city: relay.city.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyStatus {
+    /// "boot", "blocked", "connecting", "connected".
+    pub state: String,
+    pub hash: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    pub name: String,
+    /// Seconds; None: never.
+    #[serde(default)]
+    pub handshake_age_s: Option<u64>,
+    /// Bytes.
+    pub rx: u64,
+    /// Bytes.
+    pub tx: u64,
+    /// Bytes.
+    #[serde(default)]
+    pub mtu: u32,
+}

@@ -1,1 +1,0 @@
-//! Wires events to the machine and effects to the edges.

@@ -1,0 +1,157 @@
+//! What comes in from files and from the kernel.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::config::{self, IfName, Lan, Settings};
+use crate::machine::Event;
+use crate::policy::Facts;
+use crate::routing::Router;
+use crate::state::{RunDir, StateDir};
+use crate::tunnel;
+
+use super::shell::Shell;
+use super::{Dirs, Error};
+
+/// The latest of everything that the machine is told about.
+pub(super) struct Inputs {
+    pub settings: Arc<Settings>,
+    /// What is wrong with the configuration, one line each.
+    pub broken: Vec<String>,
+    pub warnings: Vec<String>,
+    pub facts: Facts,
+    pub online: bool,
+    pub leases: BTreeMap<IfName, Ipv4Addr>,
+    pub router: Router,
+    config_dir: PathBuf,
+    run: RunDir,
+}
+
+impl Inputs {
+    pub fn open(dirs: &Dirs, state: &StateDir) -> Result<Self, Error> {
+        let run = RunDir::new(&dirs.run);
+        let mut inputs = Self {
+            settings: Arc::new(Settings::fallback(Lan::default())),
+            broken: Vec::new(),
+            warnings: Vec::new(),
+            facts: Facts::default(),
+            online: false,
+            leases: run.leases(),
+            router: Router::open()?,
+            config_dir: dirs.config.clone(),
+            run,
+        };
+        inputs.load(state);
+        Ok(inputs)
+    }
+
+    /// Reads the configuration. Where it says nothing usable of the LAN, the kept list does.
+    fn load(&mut self, state: &StateDir) {
+        let config::Loaded { mut settings, problems, warnings } = config::load(&self.config_dir);
+        self.broken = problems.iter().map(ToString::to_string).collect();
+        self.warnings = warnings.iter().map(ToString::to_string).collect();
+        if settings.lan.devices.is_empty() {
+            match state.kept_lan() {
+                Ok(Some(lan)) => settings.lan = lan,
+                Ok(None) => {}
+                Err(error) => self.warnings.push(error.to_string()),
+            }
+        } else if self.broken.is_empty() {
+            if let Err(error) = state.keep_lan(&settings.lan) {
+                self.warnings.push(error.to_string());
+            }
+        }
+        self.settings = Arc::new(settings);
+    }
+
+    pub fn reload(&mut self, state: &StateDir) -> Event {
+        self.load(state);
+        Event::Settings { settings: Arc::clone(&self.settings), broken: self.broken.clone() }
+    }
+
+    pub async fn first_event(&mut self, shell: &Shell) -> Event {
+        if let Err(error) = self.observe().await {
+            self.warnings.push(error);
+        }
+        let stored = match shell.state.wanted() {
+            // Missing beside an armed marker is as unknown as unreadable (contract 4.5).
+            None if shell.state.armed() => {
+                Some(crate::machine::Stored { connect: true, ..crate::machine::Stored::default() })
+            }
+            stored => stored,
+        };
+        Event::Start {
+            stored,
+            settings: Arc::clone(&self.settings),
+            broken: self.broken.clone(),
+            facts: self.facts.clone(),
+            online: self.online,
+            seed: seed(),
+        }
+    }
+
+    /// Looks at the kernel again; what changed comes back as events.
+    pub async fn look(&mut self, shell: &mut Shell) -> Vec<Event> {
+        let (facts, online) = (self.facts.clone(), self.online);
+        if let Err(error) = self.observe().await {
+            eprintln!("vpnd: {error}");
+            return Vec::new();
+        }
+        let mut events = Vec::new();
+        if self.facts != facts {
+            events.push(Event::Facts(self.facts.clone()));
+        }
+        if self.online != online {
+            events.push(Event::Online(self.online));
+        }
+        if shell.tunnel_up && matches!(tunnel::stats(), Ok(None)) {
+            shell.tunnel_up = false;
+            events.push(Event::TunnelGone);
+        }
+        // Routes go with a device that went down, and others flush rules.
+        if shell.barrier && events.is_empty() {
+            events.extend(shell.raise_again(self).await);
+        }
+        events
+    }
+
+    async fn observe(&mut self) -> Result<(), String> {
+        let device = tunnel::DEVICE.parse::<IfName>()?;
+        let facts = self.router.facts(&self.settings, &device, &self.leases).await;
+        self.facts = facts.map_err(|error| error.to_string())?;
+        self.online = self.any_relay_routed(&device).await;
+        Ok(())
+    }
+
+    /// Whether a packet of the tunnel's socket would find a way to any relay. Where none is
+    /// configured that is for the machine to say, not a matter of being offline.
+    async fn any_relay_routed(&self, tunnel: &IfName) -> bool {
+        for relay in &self.settings.relays {
+            let path = self.router.route_to(relay.endpoint.ip(), self.settings.mark).await;
+            if matches!(path, Ok(Some(path)) if path.device != *tunnel) {
+                return true;
+            }
+        }
+        self.settings.relays.is_empty()
+    }
+
+    /// Remembers a lease's server across a restart of the daemon, in RAM.
+    pub fn lease(&mut self, device: &IfName, server: Option<Ipv4Addr>) -> Result<(), String> {
+        self.run.set_lease(device, server).map_err(|error| error.to_string())?;
+        self.leases = self.run.leases();
+        Ok(())
+    }
+}
+
+/// For choosing ports only, not for keys.
+fn seed() -> u32 {
+    let mut bytes = [0_u8; 4];
+    let read = std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
+    if read.is_err() {
+        return std::process::id();
+    }
+    u32::from_ne_bytes(bytes)
+}

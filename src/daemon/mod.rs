@@ -1,0 +1,208 @@
+//! Wires events to the machine and effects to the edges. One thread, one loop.
+//!
+//! Whatever ends this loop leaves the kernel as it is: rules, routes and device stay (contract
+//! 4.2), and the next daemon re-enters the wanted state.
+
+mod calls;
+mod inputs;
+mod report;
+mod shell;
+mod timers;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::control::{self, Call};
+use crate::machine::{Effect, Event, Machine};
+use crate::routing;
+use crate::state::StateDir;
+
+use inputs::Inputs;
+use shell::Shell;
+
+/// Events come in bursts (netifd takes a device down and up): looked at once they pause.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// Where the files are.
+#[derive(Debug, Clone)]
+pub struct Dirs {
+    pub config: PathBuf,
+    pub run: PathBuf,
+    pub state: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("starting the event loop: {0}")]
+    Runtime(std::io::Error),
+    #[error("catching signals: {0}")]
+    Signals(std::io::Error),
+    #[error(
+        "{0}: the daemon is switched off ('option enabled 0' in section 'main'); an armed block stays, 'vpnd disarm' ends it"
+    )]
+    SwitchedOff(String),
+    #[error(transparent)]
+    Control(#[from] control::Error),
+    #[error(transparent)]
+    Routing(#[from] routing::Error),
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the loop cannot be started at all. Everything later is a state of the machine.
+pub fn run(dirs: &Dirs, nft: &Path) -> Result<(), Error> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        let mut daemon = Daemon::start(dirs, nft).await?;
+        daemon.turn().await
+    })
+}
+
+struct Daemon {
+    machine: Machine,
+    shell: Shell,
+    inputs: Inputs,
+    calls: mpsc::Receiver<Call>,
+    /// Events that effects gave rise to; they come before anything from outside.
+    inner: VecDeque<Event>,
+    entered: tokio::time::Instant,
+    _server: control::Server,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reload: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+impl Daemon {
+    async fn start(dirs: &Dirs, nft: &Path) -> Result<Self, Error> {
+        let state = StateDir::new(&dirs.state);
+        let mut inputs = Inputs::open(dirs, &state)?;
+        if !inputs.settings.enabled {
+            return Err(Error::SwitchedOff(dirs.config.join("vpnd").display().to_string()));
+        }
+        let shell = Shell::new(dirs, nft, state);
+        let (sender, calls) = mpsc::channel(16);
+        let event = inputs.first_event(&shell).await;
+        let (machine, effects) = Machine::start(event);
+        let mut daemon = Self {
+            machine,
+            shell,
+            inputs,
+            calls,
+            inner: VecDeque::new(),
+            entered: tokio::time::Instant::now(),
+            _server: control::serve(&dirs.run, sender)?,
+        };
+        daemon.run_effects(effects).await;
+        daemon.settle().await;
+        Ok(daemon)
+    }
+
+    async fn turn(&mut self) -> Result<(), Error> {
+        let mut signals = Signals::new().map_err(Error::Signals)?;
+        let mut changes = routing::watch()?;
+        // The world may have changed between the first look and the watch.
+        let mut look = Some(tokio::time::Instant::now());
+        loop {
+            tokio::select! {
+                biased;
+                _ = signals.terminate.recv() => return Ok(()),
+                _ = signals.interrupt.recv() => return Ok(()),
+                _ = signals.reload.recv() => self.reload().await,
+                event = self.shell.event() => self.feed(event).await,
+                () = sleep_until(look) => {
+                    look = None;
+                    self.look().await;
+                }
+                Some(call) = self.calls.recv() => self.answer(call).await,
+                changed = changes.next(), if look.is_none() => {
+                    if let Err(error) = changed {
+                        eprintln!("vpnd: {error}; watching anew");
+                        changes = routing::watch()?;
+                    }
+                    look = Some(tokio::time::Instant::now() + SETTLE);
+                }
+            }
+        }
+    }
+
+    /// One event from outside and all that follows from it.
+    async fn feed(&mut self, event: Event) {
+        self.step(event).await;
+        self.settle().await;
+    }
+
+    async fn settle(&mut self) {
+        while let Some(event) = self.inner.pop_front() {
+            self.step(event).await;
+        }
+    }
+
+    async fn step(&mut self, event: Event) {
+        let before = self.machine.view().state;
+        let effects;
+        (self.machine, effects) = self.machine.clone().step(event);
+        let after = self.machine.view().state;
+        if after != before {
+            self.entered = tokio::time::Instant::now();
+        }
+        self.run_effects(effects).await;
+    }
+
+    /// Runs a list in order. A failure ends it and comes back as the next event, before any
+    /// other, with what was not run.
+    async fn run_effects(&mut self, effects: Vec<Effect>) {
+        let mut list = effects.into_iter();
+        while let Some(effect) = list.next() {
+            if effect == Effect::ReportDown {
+                self.inner.push_back(Event::TunnelDown);
+                continue;
+            }
+            if let Err(error) = self.shell.run(&effect, &self.inputs).await {
+                eprintln!("vpnd: {}: {error}", effect.what());
+                let failed = Event::Failed { effect: Box::new(effect), error, rest: list.collect() };
+                self.inner.push_front(failed);
+                return;
+            }
+        }
+    }
+
+    /// Looks at devices, addresses and routes again.
+    async fn look(&mut self) {
+        for event in self.inputs.look(&mut self.shell).await {
+            self.feed(event).await;
+        }
+    }
+
+    async fn reload(&mut self) {
+        let event = self.inputs.reload(&self.shell.state);
+        self.feed(event).await;
+        self.look().await;
+    }
+}
+
+async fn sleep_until(when: Option<tokio::time::Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}

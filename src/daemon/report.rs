@@ -1,0 +1,75 @@
+//! What the daemon says of itself.
+
+use crate::config::WanService;
+use crate::control::{DeviceStatus, PolicyStatus, RelayStatus, Status, TunnelState, WantedStatus};
+use crate::tunnel;
+
+use super::Daemon;
+
+pub(super) fn status(daemon: &Daemon) -> Status {
+    let view = daemon.machine.view();
+    let mut warnings: Vec<_> = view.warnings.iter().map(|warning| warning.0.clone()).collect();
+    warnings.extend(daemon.inputs.warnings.clone());
+    if !view.holds {
+        warnings.insert(0, "NOT BLOCKED: no blocking policy could be installed".to_owned());
+    }
+    Status {
+        state: state(view.state),
+        lockdown: view.lockdown,
+        armed: daemon.shell.state.armed(),
+        cause: view.cause.map(|cause| cause.to_string()),
+        since_s: daemon.entered.elapsed().as_secs(),
+        wanted: Some(WantedStatus { connect: view.wanted.connect, relay: view.wanted.relay }),
+        relay: relay(daemon, view.relay.as_ref()),
+        policy: daemon.shell.in_force.as_ref().map(|in_force| PolicyStatus {
+            state: in_force.state.to_string(),
+            hash: in_force.hash.to_string(),
+        }),
+        device: device(),
+        wan_services: daemon.inputs.settings.allow_wan_service.iter().map(service).collect(),
+        missing_layers: MISSING.iter().map(ToString::to_string).collect(),
+        warnings,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+    }
+}
+
+/// Layers that this version does not have (docs/contract.md, row 2.10).
+const MISSING: &[&str] =
+    &["egress hook: on the WAN only IP and ARP are held to the contract, and raw sockets are not stopped"];
+
+fn state(word: &str) -> TunnelState {
+    match word {
+        "connecting" => TunnelState::Connecting,
+        "connected" => TunnelState::Connected,
+        "disconnecting" => TunnelState::Disconnecting,
+        "disconnected" => TunnelState::Disconnected,
+        _ => TunnelState::Error,
+    }
+}
+
+fn relay(daemon: &Daemon, name: Option<&crate::config::RelayName>) -> Option<RelayStatus> {
+    let relays = &daemon.inputs.settings.relays;
+    relays.iter().find(|relay| Some(&relay.name) == name).map(RelayStatus::from)
+}
+
+fn device() -> Option<DeviceStatus> {
+    let stats = tunnel::stats().ok()??;
+    let age = stats.last_handshake.and_then(|when| when.elapsed().ok());
+    Some(DeviceStatus {
+        name: tunnel::DEVICE.to_owned(),
+        handshake_age_s: age.map(|age| age.as_secs()),
+        rx: stats.rx,
+        tx: stats.tx,
+        mtu: stats.mtu,
+    })
+}
+
+fn service(service: &WanService) -> String {
+    let proto = match service.proto {
+        crate::config::PortProto::Tcp => "tcp",
+        crate::config::PortProto::Udp => "udp",
+    };
+    let source = service.source.map_or("anywhere".to_owned(), |source| source.to_string());
+    format!("{proto} {} from {source}", service.port)
+}

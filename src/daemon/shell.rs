@@ -1,0 +1,285 @@
+//! Runs effects, one after the other. It decides nothing.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::config::{RelayName, Settings};
+use crate::firewall::{self, InForce, Nft, conntrack};
+use crate::machine::{Effect, Event};
+use crate::policy::{self, Stance, TunnelStance, flows};
+use crate::routing::sysctl;
+use crate::state::{Generation, RunDir, StateDir};
+use crate::tunnel::{self, ProbeEvent};
+
+use super::Dirs;
+use super::inputs::Inputs;
+use super::timers::Timers;
+
+pub(super) struct Shell {
+    pub state: StateDir,
+    pub timers: Timers,
+    pub barrier: bool,
+    pub tunnel_up: bool,
+    /// What the kernel was last seen to hold.
+    pub in_force: Option<InForce>,
+    stance: Stance,
+    nft: Nft,
+    run_dir: PathBuf,
+    probe: Option<Probe>,
+    mtu_search: Option<Task>,
+    /// By the configuration: then it is not searched.
+    mtu_is_set: bool,
+    /// The host inside the tunnel that answered last, until the probe is stopped.
+    answers: Option<IpAddr>,
+}
+
+/// A task that ends with its handle.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+struct Probe {
+    _task: Task,
+    events: mpsc::Receiver<ProbeEvent>,
+}
+
+impl Shell {
+    pub fn new(dirs: &Dirs, nft: &Path, state: StateDir) -> Self {
+        Self {
+            state,
+            timers: Timers::default(),
+            barrier: false,
+            tunnel_up: matches!(tunnel::stats(), Ok(Some(_))),
+            in_force: None,
+            stance: Stance::Open,
+            nft: Nft::new(nft.to_owned()),
+            run_dir: dirs.run.clone(),
+            probe: None,
+            mtu_search: None,
+            mtu_is_set: false,
+            answers: None,
+        }
+    }
+
+    pub async fn run(&mut self, effect: &Effect, inputs: &Inputs) -> Result<(), String> {
+        let settings = &inputs.settings;
+        match effect {
+            Effect::Enforce(stance) => self.enforce(stance, inputs),
+            Effect::RaiseBarrier => self.raise(inputs).await,
+            Effect::LowerBarrier => self.lower(inputs).await,
+            Effect::DeleteFlows { tunnel } => self.delete_flows(*tunnel, inputs),
+            Effect::CreateTunnel { listen_port } => self.create(*listen_port, inputs).await,
+            Effect::SetPeer(name) => set_peer(settings, name),
+            Effect::ClearPeer => tunnel::clear_peer().map_err(text),
+            Effect::DestroyTunnel => {
+                self.tunnel_up = false;
+                tunnel::destroy().await.map_err(text)
+            }
+            Effect::StartProbe => {
+                self.start_probe(settings);
+                Ok(())
+            }
+            Effect::StopProbe => {
+                self.probe = None;
+                self.mtu_search = None;
+                self.answers = None;
+                Ok(())
+            }
+            Effect::SetTimer { timer, after } => {
+                self.timers.set(*timer, *after);
+                Ok(())
+            }
+            Effect::CancelTimer(timer) => {
+                self.timers.cancel(*timer);
+                Ok(())
+            }
+            Effect::Store(stored) => self.state.store_wanted(stored).map_err(text),
+            Effect::Arm => self.state.arm().map_err(text),
+            Effect::Disarm => self.state.disarm().map_err(text),
+            Effect::ReportDown => Ok(()),
+        }
+    }
+
+    fn enforce(&mut self, stance: &Stance, inputs: &Inputs) -> Result<(), String> {
+        match policy::compose(stance, &inputs.settings, &inputs.facts) {
+            Some(policy) => {
+                let ruleset = firewall::compile(&policy);
+                let in_force = self.nft.apply(&ruleset).map_err(text)?;
+                self.note(&in_force);
+                self.in_force = Some(in_force);
+            }
+            None => {
+                self.nft.remove().map_err(text)?;
+                self.in_force = None;
+            }
+        }
+        self.stance = stance.clone();
+        Ok(())
+    }
+
+    /// For `status`, should the daemon be dead. The kernel's own word counts; this only says when.
+    fn note(&self, in_force: &InForce) {
+        let when = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
+        let (state, hash) = (in_force.state.to_string(), in_force.hash.to_string());
+        if let Err(error) = RunDir::new(&self.run_dir).set_generation(&Generation { state, hash, when }) {
+            eprintln!("vpnd: {error}");
+        }
+    }
+
+    /// The tunnel as the stance has it, once the device is there.
+    fn tunnel(&self) -> Option<&TunnelStance> {
+        match &self.stance {
+            Stance::Connecting { tunnel: Some(tunnel), .. } | Stance::Connected { tunnel, .. } => {
+                self.tunnel_up.then_some(tunnel)
+            }
+            _ => None,
+        }
+    }
+
+    async fn raise(&mut self, inputs: &Inputs) -> Result<(), String> {
+        self.barrier = true;
+        sysctl::raise(&self.run_dir).map_err(text)?;
+        inputs.router.raise(&inputs.settings, &inputs.facts, self.tunnel()).await.map_err(text)
+    }
+
+    /// After a change in the kernel that was none of the machine's.
+    pub async fn raise_again(&mut self, inputs: &Inputs) -> Option<Event> {
+        let error = self.raise(inputs).await.err()?;
+        Some(Event::Failed { effect: Box::new(Effect::RaiseBarrier), error, rest: Vec::new() })
+    }
+
+    async fn lower(&mut self, inputs: &Inputs) -> Result<(), String> {
+        self.barrier = false;
+        inputs.router.lower().await.map_err(text)?;
+        sysctl::lower(&self.run_dir).map_err(text)
+    }
+
+    fn delete_flows(&self, tunnel: bool, inputs: &Inputs) -> Result<(), String> {
+        let fits =
+            |flow: &flows::Flow| flows::fits(flow, &self.stance, &inputs.settings, &inputs.facts, !tunnel);
+        conntrack::delete_unfit(fits).map(drop).map_err(text)
+    }
+
+    async fn create(&mut self, listen_port: u16, inputs: &Inputs) -> Result<(), String> {
+        let settings = &inputs.settings;
+        let Some(tunnel) = &settings.tunnel else { return Err("no tunnel is configured".to_owned()) };
+        self.mtu_is_set = tunnel.mtu.is_some();
+        let mtu = match tunnel.mtu {
+            Some(mtu) => u32::from(mtu),
+            None => self.path_mtu(inputs).await,
+        };
+        let spec = tunnel::Spec { settings: tunnel, mark: settings.mark, listen_port, mtu };
+        tunnel::create(&spec).await.map_err(text)?;
+        self.tunnel_up = true;
+        // The device has the devices' MTU again, not the one that was found.
+        if let Some(target) = self.answers {
+            self.search_mtu(target);
+        }
+        Ok(())
+    }
+
+    /// What fits through the path to every relay that the stance allows.
+    async fn path_mtu(&self, inputs: &Inputs) -> u32 {
+        let relays = match &self.stance {
+            Stance::Connecting { relays, .. } => relays.as_slice(),
+            Stance::Connected { relay, .. } => std::slice::from_ref(relay),
+            _ => &[],
+        };
+        let inside_v6 = inputs.settings.tunnel.as_ref().is_some_and(|tunnel| {
+            tunnel.addresses.iter().any(|address| matches!(address, ipnet::IpNet::V6(_)))
+        });
+        let mut least = None;
+        for relay in relays {
+            let path = inputs.router.route_to(relay.ip(), inputs.settings.mark).await;
+            let path = path.ok().flatten().map_or(ETHERNET_MTU, |path| path.mtu);
+            let mtu = tunnel::mtu_for(path, *relay, inside_v6);
+            least = Some(least.map_or(mtu, |least: u32| least.min(mtu)));
+        }
+        least.unwrap_or(IPV6_LEAST_MTU)
+    }
+
+    fn start_probe(&mut self, settings: &Settings) {
+        let (sender, events) = mpsc::channel(4);
+        let targets = settings.tunnel.as_ref().map(tunnel::probe_targets).unwrap_or_default();
+        let task = Task(tokio::task::spawn_local(tunnel::probe(targets, sender)));
+        self.probe = Some(Probe { _task: task, events });
+        self.mtu_search = None;
+        self.answers = None;
+    }
+
+    /// Once `target` answered: whether the path really carries what its devices promise.
+    fn search_mtu(&mut self, target: IpAddr) {
+        if self.mtu_is_set {
+            return;
+        }
+        self.mtu_search = Some(Task(tokio::task::spawn_local(async move {
+            let Ok(Some(stats)) = tunnel::stats() else { return };
+            let Some(fits) = tunnel::find_mtu(target, stats.mtu).await else { return };
+            match tunnel::set_mtu(fits).await {
+                Ok(mtu) => eprintln!("vpnd: large packets vanish on the path: the tunnel's MTU is now {mtu}"),
+                Err(error) => eprintln!("vpnd: setting the tunnel's MTU to {fits}: {error}"),
+            }
+        })));
+    }
+
+    /// What the effects gave rise to: a timer, or the running probe's next word. Safe to drop
+    /// half-way.
+    pub async fn event(&mut self) -> Event {
+        let heard = tokio::select! {
+            timer = self.timers.next() => return Event::TimerFired(timer),
+            heard = hear(&mut self.probe) => heard,
+        };
+        match heard {
+            Some(ProbeEvent::Answered { from, .. }) => {
+                self.answers = Some(from);
+                self.search_mtu(from);
+                Event::Verified
+            }
+            // A probe that ended without a word is as bad as a silent tunnel.
+            Some(ProbeEvent::Silent) | None => {
+                self.probe = None;
+                Event::Silent
+            }
+        }
+    }
+}
+
+/// IEEE 802.3: what a WAN has when nothing better is known.
+const ETHERNET_MTU: u32 = 1500;
+/// RFC 8200, section 5.
+const IPV6_LEAST_MTU: u32 = 1280;
+
+async fn hear(probe: &mut Option<Probe>) -> Option<ProbeEvent> {
+    match probe {
+        Some(probe) => probe.events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn set_peer(settings: &Settings, name: &RelayName) -> Result<(), String> {
+    match settings.relays.iter().find(|relay| relay.name == *name) {
+        Some(relay) => tunnel::set_peer(relay).map_err(text),
+        None => Err(format!("relay '{name}' is not in the configuration any more")),
+    }
+}
+
+fn text(error: impl std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let inner_text = inner.to_string();
+        if !line.contains(&inner_text) {
+            line = format!("{line}: {inner_text}");
+        }
+        source = inner.source();
+    }
+    line
+}

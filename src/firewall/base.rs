@@ -1,0 +1,164 @@
+//! The frame that is the same in every state: base chains, zones, refusals.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use nftables::expr::{Expression, MetaKey, NamedExpression, SetItem};
+use nftables::schema::{Chain, Rule, Set, SetFlag, SetType, SetTypeValue};
+use nftables::stmt::{Reject, RejectType, Statement, VerdictMap};
+use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook, RejectCode};
+
+use crate::config::IfName;
+use crate::policy::{Family, Way};
+
+use super::expr::{self, Expr, Stmt};
+use super::ruleset::TABLE;
+
+/// Before conntrack (-200).
+pub const RAW: i32 = -300;
+/// Where routing may still change its mind (type route).
+pub const MANGLE: i32 = -150;
+/// Ahead of fw4's dstnat (-100).
+pub const DSTNAT: i32 = -110;
+/// Ahead of fw4's filter (0), so that a forbidden flow never reaches its offload statement.
+pub const FILTER: i32 = -10;
+/// Ahead of fw4's srcnat (100).
+pub const SRCNAT: i32 = 90;
+/// After all source NAT.
+pub const LATE: i32 = 300;
+
+/// Refusals of the router's own packets, of the LAN's, and of everybody else's.
+pub const REFUSE_ROUTER: &str = "refuse_router";
+pub const REFUSE_LAN: &str = "refuse_lan";
+pub const REFUSE_SILENTLY: &str = "refuse_silently";
+
+/// Where a refused packet of this way goes.
+pub fn refusal(way: Way) -> &'static str {
+    match way {
+        Way::RouterToLan | Way::RouterToTunnel | Way::RouterToWan => REFUSE_ROUTER,
+        Way::LanToRouter | Way::LanToLan | Way::LanToTunnel | Way::LanToWan => REFUSE_LAN,
+        _ => REFUSE_SILENTLY,
+    }
+}
+
+/// The chain that holds a way's clauses.
+pub fn chain_of(way: Way) -> &'static str {
+    match way {
+        Way::ArrivingFromLan => "arriving_from_lan",
+        Way::ArrivingFromWan => "arriving_from_wan",
+        Way::LeavingRouter => "output_raw",
+        Way::ReroutingRouter => "output_mark",
+        Way::LanToRouter => "lan_to_router",
+        Way::TunnelToRouter => "tunnel_to_router",
+        Way::WanToRouter => "wan_to_router",
+        Way::RouterToLan => "router_to_lan",
+        Way::RouterToTunnel => "router_to_tunnel",
+        Way::RouterToWan => "router_to_wan",
+        Way::LanToLan => "lan_to_lan",
+        Way::LanToTunnel => "lan_to_tunnel",
+        Way::TunnelToLan => "tunnel_to_lan",
+        Way::LanToWan => "lan_to_wan",
+        Way::WanToLan => "wan_to_lan",
+        Way::ForwardedSyn => "forwarded_syn",
+        Way::TunnelDestinationNat => "dstnat",
+        Way::TunnelSourceNat => "srcnat",
+        Way::ForeignSource => "foreign_source",
+    }
+}
+
+/// A set that the kernel fills: `reference` is how rules name it.
+pub struct SpokeSet {
+    pub name: &'static str,
+    pub reference: &'static str,
+    address: SetType,
+}
+
+pub fn spoke_set(family: Family) -> SpokeSet {
+    match family {
+        Family::V4 => SpokeSet { name: "spoke_ipv4", reference: "@spoke_ipv4", address: SetType::Ipv4Addr },
+        Family::V6 => SpokeSet { name: "spoke_ipv6", reference: "@spoke_ipv6", address: SetType::Ipv6Addr },
+    }
+}
+
+impl SpokeSet {
+    /// nft 1.0.6 reads no `dynamic` flag in JSON; a set with a timeout can be filled by rules without.
+    /// Bounded in size and time: a flood from WAN must not eat the memory of a small router.
+    pub fn declaration(&self) -> Set<'static> {
+        Set {
+            family: NfFamily::INet,
+            table: TABLE.into(),
+            name: self.name.into(),
+            set_type: SetTypeValue::Concatenated(Cow::Owned(vec![SetType::Ifname, self.address])),
+            flags: Some(HashSet::from([SetFlag::Timeout])),
+            timeout: Some(1800),
+            size: Some(8192),
+            ..Set::default()
+        }
+    }
+}
+
+pub fn regular_chain(name: &'static str) -> Chain<'static> {
+    Chain { family: NfFamily::INet, table: TABLE.into(), name: name.into(), ..Chain::default() }
+}
+
+pub fn base_chain(
+    name: &'static str,
+    kind: NfChainType,
+    hook: NfHook,
+    priority: i32,
+    policy: NfChainPolicy,
+) -> Chain<'static> {
+    Chain {
+        _type: Some(kind),
+        hook: Some(hook),
+        prio: Some(priority),
+        policy: Some(policy),
+        ..regular_chain(name)
+    }
+}
+
+pub fn rule(chain: &'static str, expr: Vec<Stmt>, comment: String) -> Rule<'static> {
+    Rule {
+        family: NfFamily::INet,
+        table: TABLE.into(),
+        chain: chain.into(),
+        expr: expr.into(),
+        comment: Some(comment.into()),
+        ..Rule::default()
+    }
+}
+
+/// `KEY vmap { … }`; None when there is nothing to tell apart.
+pub fn verdicts(key: Expr, entries: Vec<(Expr, Stmt)>) -> Option<Stmt> {
+    if entries.is_empty() {
+        return None;
+    }
+    let items = entries.into_iter().map(|(key, verdict)| SetItem::MappingStatement(key, verdict)).collect();
+    let data = Expression::Named(NamedExpression::Set(items));
+    Some(Statement::VerdictMap(VerdictMap { key, data }))
+}
+
+pub fn arrives_by(devices: &[IfName]) -> Stmt {
+    expr::is(expr::meta(MetaKey::Iifname), expr::devices(devices))
+}
+
+pub fn leaves_by(devices: &[IfName]) -> Stmt {
+    expr::is(expr::meta(MetaKey::Oifname), expr::devices(devices))
+}
+
+pub fn arrives_by_none_of(devices: Vec<Expr>) -> Stmt {
+    expr::is_not(expr::meta(MetaKey::Iifname), expr::one_of(devices))
+}
+
+pub fn leaves_by_none_of(devices: Vec<Expr>) -> Stmt {
+    expr::is_not(expr::meta(MetaKey::Oifname), expr::one_of(devices))
+}
+
+pub fn reset() -> Stmt {
+    Statement::Reject(Some(Reject::new(Some(RejectType::TCPReset), None)))
+}
+
+pub fn prohibited() -> Stmt {
+    let code = RejectCode::AdminProhibited;
+    Statement::Reject(Some(Reject::new(Some(RejectType::ICMPX), Some(code))))
+}

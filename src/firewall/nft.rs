@@ -1,0 +1,230 @@
+//! The kernel's rules, by way of the `nft` program.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::policy::PolicyState;
+
+use super::child::{self, Output};
+use super::error::Error;
+use super::normal::Normal;
+use super::ruleset::{Ruleset, RulesetHash, TABLE};
+
+/// Loading takes a few milliseconds on a PC and well below a second on a slow router; longer
+/// means that it hangs.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What the kernel holds now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InForce {
+    pub state: PolicyState,
+    pub hash: RulesetHash,
+}
+
+/// Loads, reads back and removes the table `inet vpnd`. Calls block; one at a time.
+#[derive(Debug)]
+pub struct Nft {
+    program: PathBuf,
+    limit: Duration,
+    /// What was last loaded and seen to be in force, for putting it back.
+    former: Mutex<Option<Former>>,
+}
+
+/// Rules that can be loaded again.
+#[derive(Debug, Clone)]
+struct Former {
+    batch: String,
+    hash: RulesetHash,
+}
+
+/// A table as the kernel lists it.
+struct Listed {
+    listing: Value,
+    normal: Normal,
+}
+
+impl Nft {
+    /// `program`: the path of `nft`, or its name to look for in `PATH`.
+    #[must_use]
+    pub fn new(program: PathBuf) -> Self {
+        Self::with_limit(program, LIMIT)
+    }
+
+    /// As [`Nft::new`], with another time limit for each run of the program.
+    #[must_use]
+    pub fn with_limit(program: PathBuf, limit: Duration) -> Self {
+        Self { program, limit, former: Mutex::new(None) }
+    }
+
+    /// Puts the ruleset in force: one transaction, then it is read back and compared in full.
+    ///
+    /// # Errors
+    /// In each case but [`Error::Unknown`] what was in force before still is. If nothing was, and
+    /// the kernel holds something else than it was given, that is left there: it is no less
+    /// closed than nothing.
+    pub fn apply(&self, ruleset: &Ruleset) -> Result<InForce, Error> {
+        let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
+        if former.is_none() {
+            // A daemon that was started anew: what a former one left is worth keeping as well.
+            *former = self
+                .listed()?
+                .map(|table| Former { batch: reloadable(&table.listing), hash: table.normal.hash() });
+        }
+        let batch = ruleset.to_json();
+        let loaded = self.load(&batch);
+        if let Err(error @ (Error::Start { .. } | Error::Refused { .. })) = loaded {
+            // One transaction: refused means that nothing has changed.
+            return Err(error);
+        }
+        match self.check(ruleset) {
+            Ok(in_force) => {
+                *former = Some(Former { batch, hash: in_force.hash });
+                Ok(in_force)
+            }
+            Err(difference) => {
+                let difference = match &loaded {
+                    Err(error) => format!("{error}; {difference}"),
+                    Ok(()) => difference,
+                };
+                Err(self.put_back(former.as_ref(), difference))
+            }
+        }
+    }
+
+    /// Deletes the table; fine when it is absent.
+    ///
+    /// # Errors
+    /// When nft cannot be run or refuses; the table is then still there.
+    pub fn remove(&self) -> Result<(), Error> {
+        let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = json!({ "table": { "family": "inet", "name": TABLE } });
+        // Added first, so that deleting succeeds when it was absent.
+        let batch = json!({ "nftables": [{ "add": table }, { "delete": table }] });
+        self.run(&["-j", "-f", "-"], batch.to_string(), "removing table inet vpnd")?;
+        *former = None;
+        Ok(())
+    }
+
+    /// What is in force, from the kernel alone. None: the table is absent.
+    ///
+    /// # Errors
+    /// When nft cannot be run, or its answer names no state.
+    pub fn in_force(&self) -> Result<Option<InForce>, Error> {
+        let Some(table) = self.listed()? else { return Ok(None) };
+        let state = state_of(&table.normal).map_err(|why| Error::Unreadable { what: LISTING, why })?;
+        Ok(Some(InForce { state, hash: table.normal.hash() }))
+    }
+
+    fn load(&self, batch: &str) -> Result<(), Error> {
+        self.run(&["-j", "-f", "-"], batch.to_owned(), "loading table inet vpnd").map(|_| ())
+    }
+
+    /// Is it the ruleset that is in force, in full? If not, says what differs.
+    fn check(&self, wanted: &Ruleset) -> Result<InForce, String> {
+        let Some(table) = self.listed().map_err(|error| error.to_string())? else {
+            return Err("table inet vpnd is missing".to_owned());
+        };
+        match table.normal.difference(&wanted.normal()) {
+            Some(difference) => Err(difference),
+            None => Ok(InForce { state: wanted.state(), hash: table.normal.hash() }),
+        }
+    }
+
+    fn put_back(&self, former: Option<&Former>, difference: String) -> Error {
+        let Some(former) = former else {
+            let restore = "there were none; what the kernel has now was left there".to_owned();
+            return Error::Unknown { difference, restore };
+        };
+        let again = self.load(&former.batch).and_then(|()| self.listed());
+        let restore = match again {
+            Ok(Some(table)) if table.normal.hash() == former.hash => {
+                return Error::Differs { difference };
+            }
+            Ok(Some(_)) => "they read back differently, too".to_owned(),
+            Ok(None) => "the table is gone".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Error::Unknown { difference, restore }
+    }
+
+    fn listed(&self) -> Result<Option<Listed>, Error> {
+        if !self.exists()? {
+            return Ok(None);
+        }
+        let output = self.run(&["-j", "list", "table", "inet", TABLE], String::new(), LISTING)?;
+        let unreadable = |why: String| Error::Unreadable { what: LISTING, why };
+        let listing: Value =
+            serde_json::from_slice(&output.stdout).map_err(|error| unreadable(error.to_string()))?;
+        let normal = Normal::of_listing(&listing).map_err(unreadable)?;
+        Ok(Some(Listed { listing, normal }))
+    }
+
+    /// Asked apart from listing: an absent table and a failure have the same exit code.
+    fn exists(&self) -> Result<bool, Error> {
+        const WHAT: &str = "listing tables";
+        let output = self.run(&["-j", "list", "tables"], String::new(), WHAT)?;
+        let unreadable = |why: String| Error::Unreadable { what: WHAT, why };
+        let tables: Value =
+            serde_json::from_slice(&output.stdout).map_err(|error| unreadable(error.to_string()))?;
+        let tables = tables.get("nftables").and_then(Value::as_array);
+        let tables = tables.ok_or_else(|| unreadable("no list in it".to_owned()))?;
+        let is = |table: &Value, key, value| table.get(key).and_then(Value::as_str) == Some(value);
+        let ours = |table: &Value| is(table, "family", "inet") && is(table, "name", TABLE);
+        Ok(tables.iter().filter_map(|object| object.get("table")).any(ours))
+    }
+
+    fn run(&self, args: &[&str], input: String, what: &'static str) -> Result<Output, Error> {
+        let output = child::run(&self.program, args, input, self.limit, what)?;
+        match output.status.code() {
+            Some(0) => Ok(output),
+            Some(code) => Err(Error::Refused { what, code, stderr: brief(&output.stderr) }),
+            None => Err(Error::Killed { what }),
+        }
+    }
+}
+
+const LISTING: &str = "listing table inet vpnd";
+
+/// nft repeats the offending input line, which holds the whole batch.
+fn brief(stderr: &str) -> String {
+    const MOST: usize = 400;
+    let mut text: String = stderr.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MOST).collect();
+    if text.len() < stderr.len() {
+        text.push('…');
+    }
+    text
+}
+
+fn state_of(normal: &Normal) -> Result<PolicyState, String> {
+    let states = PolicyState::ALL.iter().copied();
+    let mut found = states.filter(|state| normal.chains().any(|chain| chain == state.chain()));
+    match (found.next(), found.next()) {
+        (Some(state), None) => Ok(state),
+        (None, _) => Err("no chain names a state".to_owned()),
+        (Some(_), Some(_)) => Err("several chains name a state".to_owned()),
+    }
+}
+
+/// A listing as a batch that builds the same table anew. Handles belong to the table that goes.
+fn reloadable(listing: &Value) -> String {
+    let table = json!({ "table": { "family": "inet", "name": TABLE } });
+    let mut batch = vec![json!({ "add": table }), json!({ "delete": table }), json!({ "add": table })];
+    let objects = listing.get("nftables").and_then(Value::as_array);
+    for object in objects.into_iter().flatten() {
+        if object.get("metainfo").is_some() || object.get("table").is_some() {
+            continue;
+        }
+        let mut object = object.clone();
+        for body in object.as_object_mut().into_iter().flat_map(|map| map.values_mut()) {
+            if let Some(body) = body.as_object_mut() {
+                body.remove("handle");
+                body.remove("elem");
+            }
+        }
+        batch.push(json!({ "add": object }));
+    }
+    json!({ "nftables": batch }).to_string()
+}

@@ -1,0 +1,154 @@
+//! A compiled ruleset: one table, typed, ready for one transaction.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use nftables::batch::Batch;
+use nftables::schema::{Chain, NfListObject, Nftables, Rule, Set, Table};
+use nftables::types::NfFamily;
+use serde::{Deserialize, Serialize};
+
+use crate::policy::PolicyState;
+
+use super::normal::Normal;
+use super::text;
+
+/// The per-state table, of family inet.
+pub const TABLE: &str = "vpnd";
+
+/// What is in the kernel, or should be: SHA-256 over the normal form, the same from a compiled
+/// ruleset and from the kernel's listing. Shown as 16 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RulesetHash([u8; 8]);
+
+impl RulesetHash {
+    pub(super) fn new(digest: &[u8]) -> Self {
+        let mut short = [0; 8];
+        for (to, from) in short.iter_mut().zip(digest) {
+            *to = *from;
+        }
+        Self(short)
+    }
+}
+
+impl fmt::Display for RulesetHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for RulesetHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<RulesetHash> for String {
+    fn from(hash: RulesetHash) -> Self {
+        hash.to_string()
+    }
+}
+
+impl TryFrom<String> for RulesetHash {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || "is no ruleset hash (16 hexadecimal digits)".to_owned();
+        if text.len() != 16 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(wrong());
+        }
+        let number = u64::from_str_radix(&text, 16).map_err(|_| wrong())?;
+        Ok(Self(number.to_be_bytes()))
+    }
+}
+
+/// One policy as nftables objects. Its text form ([`fmt::Display`]) is for people and can be
+/// loaded with `nft -f`; [`Ruleset::to_json`] is what [`super::Nft`] loads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ruleset {
+    state: PolicyState,
+    sets: Vec<Set<'static>>,
+    chains: Vec<Chain<'static>>,
+    rules: Vec<Rule<'static>>,
+}
+
+impl Ruleset {
+    pub(super) fn new(
+        state: PolicyState,
+        sets: Vec<Set<'static>>,
+        chains: Vec<Chain<'static>>,
+        rules: Vec<Rule<'static>>,
+    ) -> Self {
+        Self { state, sets, chains, rules }
+    }
+
+    #[must_use]
+    pub fn state(&self) -> PolicyState {
+        self.state
+    }
+
+    #[must_use]
+    pub fn sets(&self) -> &[Set<'static>] {
+        &self.sets
+    }
+
+    #[must_use]
+    pub fn chains(&self) -> &[Chain<'static>] {
+        &self.chains
+    }
+
+    /// Those of one chain in their order.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule<'static>] {
+        &self.rules
+    }
+
+    #[must_use]
+    pub fn hash(&self) -> RulesetHash {
+        self.normal().hash()
+    }
+
+    /// One transaction: the table is created if it is absent, deleted, and built anew. Whoever
+    /// looks on sees the old one or the new one, never neither (libnftables-json(5)).
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        json(&self.batch())
+    }
+
+    fn batch(&self) -> Nftables<'static> {
+        let table = || {
+            let name = Cow::Borrowed(TABLE);
+            NfListObject::Table(Table { family: NfFamily::INet, name, handle: None })
+        };
+        let mut batch = Batch::new();
+        batch.add(table());
+        batch.delete(table());
+        batch.add(table());
+        self.objects().for_each(|object| batch.add(object));
+        batch.to_nftables()
+    }
+
+    fn objects(&self) -> impl Iterator<Item = NfListObject<'static>> + '_ {
+        let sets = self.sets.iter().map(|set| NfListObject::Set(Box::new(set.clone())));
+        let chains = self.chains.iter().map(|chain| NfListObject::Chain(chain.clone()));
+        let rules = self.rules.iter().map(|rule| NfListObject::Rule(rule.clone()));
+        sets.chain(chains).chain(rules)
+    }
+
+    pub(super) fn normal(&self) -> Normal {
+        let objects = self.objects().filter_map(|object| serde_json::to_value(object).ok());
+        Normal::of_objects(objects)
+    }
+}
+
+/// A serialisation into memory fails only for maps whose keys are no text; there are none here,
+/// and an empty batch would be refused by the read-back.
+fn json(batch: &Nftables<'_>) -> String {
+    serde_json::to_string(batch).unwrap_or_default()
+}
+
+impl fmt::Display for Ruleset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        text::write(f, self)
+    }
+}

@@ -1,0 +1,244 @@
+//! Brings the kernel's rules and routes to what `plan` wants, and takes them away again.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::route::RouteMessage;
+use netlink_packet_route::rule::RuleMessage;
+
+use crate::config::{IfName, Mark, Settings};
+use crate::policy::{Facts, TunnelStance};
+
+use super::facts::Path;
+use super::netlink::Netlink;
+use super::plan::{self, Family, PRIORITIES, TABLE_LAN, TABLE_TUNNEL};
+use super::route::{self, Route};
+use super::rule::{self, Action, Rule};
+use super::snapshot::Snapshot;
+use super::{Error, facts};
+
+/// A pass that changed something is followed by another, which finds nothing to do: the barrier is
+/// read back. Devices that come and go meanwhile may need a few more.
+const PASSES: u32 = 6;
+
+/// This room's handle. Each call has a netlink connection of its own.
+#[derive(Debug)]
+pub struct Router(());
+
+impl Router {
+    /// Must be called inside a tokio runtime, as must all methods.
+    ///
+    /// # Errors
+    /// [`Error::Open`] when the process may not have a routing netlink socket.
+    pub fn open() -> Result<Self, Error> {
+        Netlink::open().map(|_| Self(()))
+    }
+
+    /// Devices and addresses. `leases`: the DHCP server of each WAN device's current lease.
+    ///
+    /// # Errors
+    /// When the kernel does not list its devices.
+    pub async fn facts(
+        &self,
+        settings: &Settings,
+        tunnel: &IfName,
+        leases: &BTreeMap<IfName, Ipv4Addr>,
+    ) -> Result<Facts, Error> {
+        facts::read(&Netlink::open()?, settings, tunnel, leases).await
+    }
+
+    /// Where a packet of ours that carries `mark` would go; None when it has no route.
+    ///
+    /// # Errors
+    /// When the kernel fails to answer at all.
+    pub async fn route_to(&self, to: IpAddr, mark: Mark) -> Result<Option<Path>, Error> {
+        facts::route_to(&Netlink::open()?, to, mark).await
+    }
+
+    /// Raises the barrier, or mends it: idempotent, and read back. What is new is put up before
+    /// what is old goes; rules of others in [`PRIORITIES`] and routes of others in our two tables
+    /// are deleted. Devices that do not exist or are down get their routes at the next call.
+    ///
+    /// # Errors
+    /// The first refusal of the kernel, after everything else was tried. The rule that ends the
+    /// barrier is put up regardless, unless the LAN could not be reached then.
+    pub async fn raise(
+        &self,
+        settings: &Settings,
+        facts: &Facts,
+        tunnel: Option<&TunnelStance>,
+    ) -> Result<(), Error> {
+        let netlink = Netlink::open()?;
+        let mut last = Ok(());
+        for _ in 0..PASSES {
+            let snapshot = Snapshot::take(&netlink).await?;
+            let wanted = Wanted {
+                rules: plan::rules(settings, facts),
+                routes: plan::routes(settings, facts, tunnel, &snapshot),
+            };
+            last = match Standing::read(&netlink).await?.bring_to(&wanted, &netlink).await {
+                Ok(0) => return Ok(()),
+                Ok(_) => {
+                    Err(Error::Incomplete { what: "raising the routing barrier".to_owned(), tries: PASSES })
+                }
+                Err(error) => Err(error),
+            };
+        }
+        last
+    }
+
+    /// Takes away every rule in [`PRIORITIES`] and every route in our tables. Fine when there are
+    /// none.
+    ///
+    /// # Errors
+    /// The first refusal of the kernel, after everything else was tried.
+    pub async fn lower(&self) -> Result<(), Error> {
+        let netlink = Netlink::open()?;
+        Standing::read(&netlink).await?.bring_to(&Wanted::default(), &netlink).await.map(|_| ())
+    }
+
+    /// Whether any part of the barrier is there.
+    ///
+    /// # Errors
+    /// When the kernel does not list rules and routes.
+    pub async fn standing(&self) -> Result<bool, Error> {
+        let standing = Standing::read(&Netlink::open()?).await?;
+        Ok(!standing.rules.is_empty() || !standing.routes.is_empty())
+    }
+}
+
+#[derive(Default)]
+struct Wanted {
+    rules: Vec<Rule>,
+    routes: Vec<Route>,
+}
+
+/// What the kernel has in our priorities and tables: as we would say it (None: we would not), and
+/// as the kernel said it.
+struct Standing {
+    rules: Vec<(Option<Rule>, RuleMessage)>,
+    routes: Vec<(Option<Route>, RouteMessage)>,
+}
+
+impl Standing {
+    async fn read(netlink: &Netlink) -> Result<Self, Error> {
+        let mut standing = Self { rules: Vec::new(), routes: Vec::new() };
+        for family in Family::ALL {
+            let question = RouteNetlinkMessage::GetRule(rule::question(family));
+            for answer in netlink.dump(question, &format!("listing the {family} rules")).await? {
+                if let RouteNetlinkMessage::NewRule(message) = answer {
+                    if PRIORITIES.contains(&rule::priority_of(&message)) {
+                        standing.rules.push((Rule::from_message(&message), message));
+                    }
+                }
+            }
+            let question = RouteNetlinkMessage::GetRoute(route::question(family));
+            for answer in netlink.dump(question, &format!("listing the {family} routes")).await? {
+                if let RouteNetlinkMessage::NewRoute(message) = answer {
+                    if [TABLE_LAN, TABLE_TUNNEL].contains(&route::table_of(&message)) {
+                        standing.routes.push((Route::from_message(&message), message));
+                    }
+                }
+            }
+        }
+        Ok(standing)
+    }
+
+    /// Returns how many changes were made.
+    async fn bring_to(&self, wanted: &Wanted, netlink: &Netlink) -> Result<usize, Error> {
+        let mut work = Work { netlink, changes: 0, failed: None, lan_failed: false };
+        // Routes before the rules that lead to them, so that nobody on the LAN is cut off.
+        for route in &wanted.routes {
+            if !self.routes.iter().any(|(there, _)| there.as_ref() == Some(route)) {
+                work.add_route(route).await;
+            }
+        }
+        for rule in &wanted.rules {
+            if !self.rules.iter().any(|(there, _)| there.as_ref() == Some(rule)) {
+                work.add_rule(rule).await;
+            }
+        }
+        let mut kept: Vec<&Rule> = Vec::new();
+        for (rule, message) in self.rules.iter().rev() {
+            match rule {
+                Some(rule) if wanted.rules.contains(rule) && !kept.contains(&rule) => {
+                    kept.push(rule);
+                }
+                _ => work.delete_rule(message).await,
+            }
+        }
+        for (route, message) in &self.routes {
+            if !route.as_ref().is_some_and(|route| wanted.routes.contains(route)) {
+                work.delete_route(message).await;
+            }
+        }
+        match work.failed {
+            Some(error) => Err(error),
+            None => Ok(work.changes),
+        }
+    }
+}
+
+/// Runs the changes; remembers the first failure and goes on.
+struct Work<'a> {
+    netlink: &'a Netlink,
+    changes: usize,
+    failed: Option<Error>,
+    /// Without the way to the LAN, the rule that ends the barrier would lock the owner out.
+    lan_failed: bool,
+}
+
+impl Work<'_> {
+    async fn add_route(&mut self, route: &Route) {
+        let message = RouteNetlinkMessage::NewRoute(route.to_message());
+        // APPEND: several devices may have the same prefix (fe80::/64 on each).
+        let flags = NLM_F_CREATE | NLM_F_APPEND;
+        let result = self.netlink.change(message, flags, || format!("adding the route {route}")).await;
+        self.note(result, libc::EEXIST);
+    }
+
+    async fn add_rule(&mut self, rule: &Rule) {
+        if rule.action == Action::Unreachable && self.lan_failed {
+            return;
+        }
+        let message = RouteNetlinkMessage::NewRule(rule.to_message());
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        let result = self.netlink.change(message, flags, || format!("adding the {rule}")).await;
+        let there = result.as_ref().map_or_else(|error| error.errno() == Some(libc::EEXIST), |()| true);
+        self.lan_failed |= rule.action == Action::Lookup(TABLE_LAN) && !there;
+        self.note(result, libc::EEXIST);
+    }
+
+    async fn delete_rule(&mut self, message: &RuleMessage) {
+        let what = || match Rule::from_message(message) {
+            Some(rule) => format!("deleting the {rule}"),
+            None => format!("deleting a foreign rule of priority {}", rule::priority_of(message)),
+        };
+        let request = RouteNetlinkMessage::DelRule(message.clone());
+        let result = self.netlink.change(request, 0, what).await;
+        self.note(result, libc::ENOENT);
+    }
+
+    async fn delete_route(&mut self, message: &RouteMessage) {
+        let what = || match Route::from_message(message) {
+            Some(route) => format!("deleting the route {route}"),
+            None => format!("deleting a foreign route in table {}", route::table_of(message)),
+        };
+        let request = RouteNetlinkMessage::DelRoute(message.clone());
+        let result = self.netlink.change(request, 0, what).await;
+        self.note(result, libc::ESRCH);
+    }
+
+    /// `done`: the error number that says that somebody was faster.
+    fn note(&mut self, result: Result<(), Error>, done: i32) {
+        match result {
+            Ok(()) => self.changes += 1,
+            Err(error) if error.errno() == Some(done) => self.changes += 1,
+            Err(error) => {
+                self.failed.get_or_insert(error);
+            }
+        }
+    }
+}

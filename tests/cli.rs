@@ -1,0 +1,185 @@
+//! The binary as a person runs it: exit codes, words, and what it does to a kernel in a network
+//! namespace of its own.
+
+// Helpers of tests, which clippy.toml allows only inside #[test] functions.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+const NETWORK: &str = "config interface 'lan'\n\toption device 'br-lan'\n\toption proto 'static'\n\
+                       \toption ipaddr '192.168.1.1'\n\toption netmask '255.255.255.0'\n";
+const FIREWALL: &str = "config zone\n\toption name 'lan'\n\tlist network 'lan'\n\toption input 'ACCEPT'\n";
+const VPND: &str = "config vpnd 'main'\n\toption enabled '1'\n\n\
+    config tunnel\n\toption private_key 'yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk='\n\
+    \tlist address '10.64.0.2/32'\n\tlist dns '10.64.0.1'\n\n\
+    config relay 'one'\n\toption endpoint '198.51.100.1:51820'\n\
+    \toption public_key 'xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg='\n\toption country 'Sweden'\n";
+
+struct Router(PathBuf);
+
+impl Router {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("vpnd-cli-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(dir.join("config")).unwrap();
+        let router = Self(dir);
+        router.config("network", NETWORK);
+        router.config("firewall", FIREWALL);
+        router.config("vpnd", VPND);
+        router
+    }
+    fn config(&self, file: &str, text: &str) {
+        std::fs::write(self.0.join("config").join(file), text).unwrap();
+    }
+    fn arm(&self) {
+        std::fs::create_dir_all(self.0.join("state")).unwrap();
+        std::fs::write(self.0.join("state/armed"), "").unwrap();
+    }
+    fn vpnd(&self, line: &str) -> (i32, String, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_vpnd"))
+            .args(line.split_whitespace())
+            .args(
+                ["config", "run", "state"].iter().map(|d| format!("--{d}-dir={}", self.0.join(d).display())),
+            )
+            .output()
+            .unwrap();
+        let Output { status, stdout, stderr } = output;
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (status.code().unwrap(), text(stdout), text(stderr))
+    }
+    #[track_caller]
+    fn expect(&self, line: &str, code: i32, words: &str) -> String {
+        let (found, out, err) = self.vpnd(line);
+        let all = out + &err;
+        assert!(
+            found == code && all.contains(words),
+            "vpnd {line}: exit {found}, wanted {code} and '{words}':\n{all}"
+        );
+        all
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn mistakes_exit_1_and_say_what_is_right() {
+    let r = Router::new("mistakes");
+    r.expect("", 1, "which verb?");
+    r.expect("conect", 1, "there is no verb 'conect'");
+    r.expect("status --verbose", 1, "knows no option --verbose");
+    r.expect("lockdown maybe", 1, "say on or off, not 'maybe'");
+    r.expect("lease ../x", 1, "is no device name");
+    r.expect("lease wan x", 1, "is no IPv4 address");
+    r.expect("connect --wait soon", 1, "is no number of seconds");
+    r.expect("import /nonexistent.conf", 1, "/nonexistent.conf");
+    r.expect("--help", 0, "Exit: status 0 connected");
+    r.expect("status --help", 0, "--json");
+    r.expect("--version", 0, "vpnd ");
+}
+
+#[test]
+fn without_a_daemon() {
+    let r = Router::new("nodaemon");
+    for verb in ["disconnect", "reconnect", "lockdown on", "reload"] {
+        r.expect(verb, 1, "the daemon is not running (nobody listens on");
+    }
+    let stored = r.0.join("state/wanted.json");
+    assert!(!stored.exists());
+    r.expect("connect one", 1, "the wish is stored");
+    assert!(std::fs::read_to_string(&stored).unwrap().contains("\"relay\":\"one\""));
+    assert_eq!(std::fs::metadata(&stored).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(r.0.join("state/armed").exists());
+    r.expect("lease wan 192.0.2.1", 1, "it will read the lease when it starts");
+    assert!(std::fs::read_to_string(r.0.join("run/leases.json")).unwrap().contains("192.0.2.1"));
+    r.expect("relays", 0, "one  Sweden  198.51.100.1:51820");
+    r.expect("relays SWE --json", 0, "\"endpoint\": \"198.51.100.1:51820\"");
+    r.expect("relays norway", 1, "none that fits");
+    r.expect("disarm", 1, "say 'vpnd disarm --yes'");
+}
+
+#[test]
+fn check_says_everything_at_once() {
+    let r = Router::new("check");
+    r.expect("check", 0, "good: LAN br-lan; 1 relays");
+    r.config(
+        "vpnd",
+        &VPND.replace("198.51.100.1:51820", "se.example:51820").replace("10.64.0.2/32", "10.64.0.2/33"),
+    );
+    let said = r.expect("check", 1, "2 errors");
+    assert!(said.contains("relay 'one'") && said.contains("10.64.0.2/33"), "{said}");
+    let key = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
+    r.config("vpnd", &VPND.replace(key, "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBm"));
+    let said = r.expect("check", 1, "private_key");
+    assert!(!said.contains("yAnz5TF"), "a key is never shown: {said}");
+}
+
+#[test]
+fn rulesets_need_no_kernel() {
+    let r = Router::new("ruleset");
+    for state in ["boot", "blocked", "error", "lockdown", "connecting", "connected"] {
+        r.expect(&format!("ruleset --state {state}"), 0, "table inet vpnd");
+        let (code, json, _) = r.vpnd(&format!("ruleset --state {state} --format json"));
+        assert_eq!(code, 0);
+        serde_json::from_str::<serde_json::Value>(&json).unwrap();
+    }
+    r.expect("ruleset --state connected --listen-port 40001 --wan eth1=192.0.2.0/24,2001:db8::/64 --lease eth1=192.0.2.1", 0, "40001");
+    r.expect("ruleset", 1, "--state is needed");
+    r.expect("ruleset --state open", 1, "'open' is none of boot");
+    r.expect("ruleset --state connected --relay two", 1, "no relay is called 'two'");
+    r.expect("ruleset --state connected --wan eth1", 1, "is no DEVICE=");
+    r.expect("ruleset --state connected --wan eth1=x", 1, "'x' is no prefix");
+    r.expect("ruleset --state boot --format xml", 1, "neither nft nor json");
+}
+
+/// The kernel's side, in a network namespace of its own: children inherit this thread's.
+#[test]
+fn block_status_disarm_without_a_daemon() {
+    // SAFETY: geteuid has no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("needs root for a network namespace: not run");
+        return;
+    }
+    std::thread::spawn(|| {
+        // SAFETY: affects this thread only, which ends with this test.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0);
+        let r = Router::new("kernel");
+        r.expect("status", 4, "open: not armed; daemon not running");
+        r.expect("block --if-armed", 0, "not armed: nothing to block");
+        r.expect("status", 4, "open: not armed");
+        r.arm();
+        r.expect("status", 4, "NOT PROTECTED: the router is armed");
+        r.expect("block --if-armed", 0, "(boot) in force after");
+        r.expect("status", 3, "blocked: daemon not running; table ");
+        r.expect("block", 0, "(boot) in force after");
+        let json = r.expect("status --json", 3, "\"state\": \"blocked\"");
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["kernel"]["rules"]["state"], "boot");
+        assert_eq!(json["daemon"]["running"], false);
+
+        // No configuration, then a corrupt one: still blocked (contract 4.5).
+        for text in ["config vpnd 'main", "\0\u{1b}[2J"] {
+            r.config("vpnd", text);
+            r.config("network", text);
+            r.expect("block --if-armed", 0, "(boot) in force after");
+            r.expect("status", 3, "blocked");
+        }
+        for file in ["vpnd", "network", "firewall"] {
+            std::fs::remove_file(r.0.join("config").join(file)).unwrap();
+        }
+        r.expect("block --if-armed", 0, "forwarding is closed");
+        r.expect("status", 3, "blocked");
+
+        r.expect("disarm --yes", 0, "disarmed: as if vpnd were not there");
+        r.expect("status", 4, "open: not armed");
+        assert!(!r.0.join("state/armed").exists());
+        r.expect("disarm --yes", 0, "disarmed");
+    })
+    .join()
+    .unwrap();
+}

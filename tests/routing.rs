@@ -1,0 +1,629 @@
+//! The routing barrier alone: no nftables table exists in any of these namespaces.
+#![allow(clippy::unwrap_used)]
+
+mod netns;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use netns::{FRAMES, From, House, INTERNET, INTERNET6, leaks, name, net, settings};
+use vpnd::config::{LanRoute, Mark, PortProto, Settings, WanService};
+use vpnd::policy::{Facts, TunnelStance};
+use vpnd::routing::{Path, Router, sysctl, watch};
+
+fn stance() -> TunnelStance {
+    TunnelStance { device: name("vpnd0"), addresses: vec![net("10.64.0.9/32"), net("fc00:bbbb::9/128")] }
+}
+
+fn facts(house: &House, settings: &Settings) -> Facts {
+    let settings = settings.clone();
+    house.run("rtr", move || async move {
+        let leases = BTreeMap::from([(name("wan0"), "203.0.113.1".parse().unwrap())]);
+        Router::open().unwrap().facts(&settings, &name("vpnd0"), &leases).await.unwrap()
+    })
+}
+
+fn raise(house: &House, settings: &Settings, tunnel: Option<TunnelStance>) {
+    let (facts, settings) = (facts(house, settings), settings.clone());
+    house.run("rtr", move || async move {
+        Router::open().unwrap().raise(&settings, &facts, tunnel.as_ref()).await.unwrap();
+    });
+}
+
+fn lower(house: &House) {
+    house.run("rtr", || async { Router::open().unwrap().lower().await.unwrap() });
+}
+
+fn standing(house: &House) -> bool {
+    house.run("rtr", || async { Router::open().unwrap().standing().await.unwrap() })
+}
+
+fn route_to(house: &House, to: &str) -> Option<Path> {
+    let to: IpAddr = to.parse().unwrap();
+    house
+        .run("rtr", move || async move { Router::open().unwrap().route_to(to, Mark::DEFAULT).await.unwrap() })
+}
+
+fn at(address: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(address.parse().unwrap(), port)
+}
+
+/// Frames of each kind that got to the ISP.
+fn probe(house: &House) -> BTreeMap<&'static str, usize> {
+    let udp = |place: &'static str, to: SocketAddr, from: From| {
+        leaks(&house.capture(|| {
+            house.inside(place, move || netns::send_udp(to, &from));
+        }))
+    };
+    let tcp = |place: &'static str, to: SocketAddr| {
+        leaks(&house.capture(|| house.inside(place, move || netns::connect_tcp(to))))
+    };
+    let ping = |place: &'static str, to: &str| {
+        leaks(&house.capture(|| {
+            for _ in 0..3 {
+                house.ping(place, to, Duration::from_millis(50));
+            }
+        }))
+    };
+    let (v4, v6) = (at(INTERNET, 9999), at(INTERNET6, 9999));
+    let source = |address: &str| From { address: address.parse().ok(), ..From::default() };
+    let bound = || From { device: Some("wan0"), ..From::default() };
+    BTreeMap::from([
+        ("LAN UDP v4", udp("cli", v4, From::default())),
+        ("LAN UDP v6", udp("cli", v6, From::default())),
+        ("LAN TCP v4", tcp("cli", v4)),
+        ("LAN TCP v6", tcp("cli", v6)),
+        ("LAN ICMP v4", ping("cli", INTERNET)),
+        ("LAN ICMP v6", ping("cli", INTERNET6)),
+        ("second LAN UDP v4", udp("cli2", v4, From::default())),
+        ("LAN DHCP to the internet", udp("cli", at(INTERNET, 67), From { port: 68, ..From::default() })),
+        (
+            "LAN DHCP to the lease's server",
+            udp("cli", at("203.0.113.1", 67), From { port: 68, ..From::default() }),
+        ),
+        ("router UDP v4", udp("rtr", v4, From::default())),
+        ("router UDP v6", udp("rtr", v6, From::default())),
+        ("router TCP v4", tcp("rtr", v4)),
+        ("router TCP v6", tcp("rtr", v6)),
+        ("router ICMP v4", ping("rtr", INTERNET)),
+        ("router ICMP v6", ping("rtr", INTERNET6)),
+        ("router with WAN address v4", udp("rtr", v4, source("203.0.113.2"))),
+        ("router with WAN address v6", udp("rtr", v6, source("2001:db8:203::2"))),
+        ("router to the WAN's own network v4", udp("rtr", at("203.0.113.1", 80), From::default())),
+        ("router to the WAN's own network v6", udp("rtr", at("2001:db8:203::1", 80), From::default())),
+        ("router bound to WAN v6", udp("rtr", v6, bound())),
+        (GAP, udp("rtr", v4, bound())),
+    ])
+}
+
+/// No ip rule can stop these: the kernel sends a bound IPv4 socket's packet on-link when the
+/// look-up fails (ip_route_output_key_hash_rcu). The firewall layers do.
+const GAP: &str = "router bound to WAN v4";
+
+fn assert_closed(seen: &BTreeMap<&'static str, usize>, when: &str) {
+    for (kind, frames) in seen {
+        if *kind == GAP {
+            assert_eq!(*frames, FRAMES, "the known gap, {when}: document it as closed");
+        } else {
+            assert_eq!(*frames, 0, "{kind} left in the clear, {when}");
+        }
+    }
+}
+
+#[test]
+fn nothing_leaks_with_the_barrier_alone() {
+    let house = House::build();
+    for (kind, frames) in probe(&house) {
+        assert!(frames > 0, "control: {kind} did not get out of an open router");
+    }
+    let before = house.tables();
+
+    raise(&house, &settings(), None);
+    assert!(standing(&house));
+    assert_closed(&probe(&house), "no tunnel");
+
+    house.hostile_routes();
+    assert_closed(&probe(&house), "no tunnel, hostile routes in main");
+
+    raise(&house, &settings(), Some(stance()));
+    assert_closed(&probe(&house), "tunnel wanted but absent, hostile routes");
+
+    for prefix in netns::OPTION_121 {
+        house.sh("rtr", &format!("ip route del {prefix}"));
+    }
+    for prefix in netns::OPTION_121_V6 {
+        house.sh("rtr", &format!("ip -6 route del {prefix}"));
+    }
+    lower(&house);
+    assert!(!standing(&house));
+    assert_eq!(house.tables(), before, "lowering left something behind");
+    lower(&house);
+}
+
+#[test]
+fn marked_packets_and_listed_prefixes_and_services_go_out_of_the_wan() {
+    let house = House::build();
+    let mut settings = settings();
+    settings.allow_wan_private = vec![net("198.51.100.1/32"), net("2001:db8:100::1/128")];
+    settings.allow_wan_service = vec![
+        WanService { proto: PortProto::Udp, port: 7000, source: None },
+        WanService { proto: PortProto::Tcp, port: 7001, source: Some(net("203.0.113.0/24")) },
+    ];
+    let mark = settings.mark;
+    let gets_out = |place: &'static str, to: SocketAddr, from: From| {
+        leaks(&house.capture(|| {
+            house.inside(place, move || netns::send_udp(to, &from));
+        }))
+    };
+    let marked = |mark: Mark| From { mark: Some(mark.value()), ..From::default() };
+    let (relay, relay6) = (at("203.0.113.1", 51820), at("2001:db8:203::1", 51820));
+
+    raise(&house, &netns::settings(), None);
+    for mark in [mark, mark.service()] {
+        assert_eq!(gets_out("rtr", relay, marked(mark)), FRAMES);
+        assert_eq!(gets_out("rtr", relay6, marked(mark)), FRAMES);
+    }
+    let other = Mark::new(mark.value() ^ 0x100, mark.mask()).unwrap();
+    assert_eq!(gets_out("rtr", relay, marked(other)), 0, "a foreign mark got out");
+    assert_eq!(gets_out("cli", at(INTERNET, 1), From::default()), 0);
+    assert_eq!(gets_out("rtr", relay, From { port: 7000, ..From::default() }), 0);
+
+    raise(&house, &settings, None);
+    for place in ["cli", "rtr"] {
+        assert_eq!(gets_out(place, at(INTERNET, 1), From::default()), FRAMES, "2.8 from {place}");
+        assert_eq!(gets_out(place, at(INTERNET6, 1), From::default()), FRAMES, "2.8 from {place}");
+    }
+    assert_eq!(gets_out("rtr", relay, From::default()), 0);
+    // 2.9: the service's answers have a route although nothing has marked them yet.
+    assert_eq!(gets_out("rtr", relay, From { port: 7000, ..From::default() }), FRAMES);
+    assert_eq!(gets_out("rtr", relay6, From { port: 7000, ..From::default() }), FRAMES);
+    assert_eq!(gets_out("cli", relay, From { port: 7000, ..From::default() }), 0, "forwarded");
+    let listener = house.inside("rtr", || std::net::TcpListener::bind("0.0.0.0:7001").unwrap());
+    let reached = house.inside("isp", || {
+        std::net::TcpStream::connect_timeout(&at("203.0.113.2", 7001), Duration::from_secs(2)).is_ok()
+    });
+    assert!(reached, "a WAN host cannot reach a listed service");
+    drop(listener);
+}
+
+#[test]
+fn wan_routes_can_be_set_behind_the_barrier() {
+    let house = House::build();
+    house.sh("rtr", "ip route del default; ip -6 route del default");
+    let settings = settings();
+    let mut facts = facts(&house, &settings);
+    // A device that only configuration knows yet.
+    let mut later = facts.wan[0].clone();
+    later.name = name("wan9");
+    facts.wan.push(later);
+    let without = Facts { wan: Vec::new(), ..facts.clone() };
+    let raise = |facts: Facts| {
+        let settings = settings.clone();
+        house.run("rtr", move || async move {
+            Router::open().unwrap().raise(&settings, &facts, None).await.unwrap();
+        });
+    };
+    let default = "ip route add default via 203.0.113.1 dev wan0";
+    raise(without);
+    assert!(!house.try_sh("rtr", default), "control: the kernel checks the gateway by the rules");
+    raise(facts);
+    house.sh("rtr", default);
+    house.sh("rtr", "ip -6 route add default via 2001:db8:203::1 dev wan0");
+    house.sh("rtr", "ip -6 route replace default via fe80::1 dev wan0");
+    house.sh("rtr", "ip link add wan9 type veth peer name far9; ip link set wan9 up; ip link set far9 up; ip addr add 100.64.0.2/24 dev wan9; ip route add 203.0.114.0/24 via 100.64.0.1 dev wan9");
+    assert_eq!(route_to(&house, INTERNET), Some(Path { device: name("wan0"), mtu: 1500 }));
+}
+
+#[test]
+fn lan_networks_reach_each_other_and_the_router() {
+    let house = House::build();
+    let mut settings = settings();
+    settings.lan.routes = vec![LanRoute {
+        prefix: net("192.168.9.0/24"),
+        gateway: "192.168.2.2".parse().unwrap(),
+        device: name("lan1"),
+    }];
+    house
+        .sh("rtr", "ip addr add 192.168.3.1/24 dev lan0; ip -6 addr add 2001:db8:203:1::1/64 dev lan0 nodad");
+    house
+        .sh("cli", "ip addr add 192.168.3.2/24 dev eth0; ip -6 addr add 2001:db8:203:1::2/64 dev eth0 nodad");
+    // The WAN claims the LAN's addresses; LAN addresses stay the LAN's.
+    house.sh("rtr", "ip route add 192.168.1.2/32 via 203.0.113.1 dev wan0; ip route add 192.168.2.0/25 via 203.0.113.1 dev wan0");
+    raise(&house, &settings, None);
+    let link_local = house.sh("rtr", "ip -6 -o addr show dev lan0 scope link");
+    let link_local = link_local.split_whitespace().nth(3).unwrap().split('/').next().unwrap().to_owned();
+    for to in
+        ["192.168.1.1", "192.168.2.1", "192.168.2.2", "192.168.9.1", "fd00:1::1", "fd00:2::2", "203.0.113.2"]
+    {
+        assert!(house.pings("cli", to), "a LAN client cannot reach {to}");
+    }
+    assert!(house.pings("cli", &format!("{link_local}%eth0")), "only IPv6 link-local to the router");
+    for to in ["192.168.1.2", "192.168.2.2", "192.168.3.2", "192.168.9.1", "fd00:1::2", "2001:db8:203:1::2"] {
+        assert!(house.pings("rtr", to), "the router cannot reach {to}");
+    }
+    let source = house.sh("rtr", "ip route get 192.168.3.2");
+    assert!(source.contains("src 192.168.3.1"), "{source}");
+    // A device that goes down and comes back has its routes after the next call.
+    house.sh("rtr", "ip link set lan1 down");
+    raise(&house, &settings, None);
+    house.sh("rtr", "ip link set lan1 up; ip -6 addr replace fd00:2::1/64 dev lan1 nodad");
+    raise(&house, &settings, None);
+    assert!(house.pings("cli", "192.168.2.2") && house.pings("cli", "fd00:2::2"));
+}
+
+#[test]
+fn raising_is_idempotent_and_mends() {
+    let house = House::build();
+    let settings = settings();
+    raise(&house, &settings, None);
+    let wanted = house.tables();
+    raise(&house, &settings, None);
+    assert_eq!(house.tables(), wanted, "raising twice changed something");
+
+    house.sh("rtr", "ip rule flush; ip -6 rule flush; ip rule add lookup main pref 32766; ip rule add lookup default pref 32767; ip -6 rule add lookup main pref 32766");
+    house.sh("rtr", "ip route flush table 7651; ip -6 route flush table 7652");
+    raise(&house, &settings, None);
+    assert_eq!(house.tables(), wanted, "netifd's flush was not mended");
+
+    // The range is ours: what others put there to lead around the barrier goes.
+    house.sh("rtr", "ip rule add pref 105 lookup main; ip -6 rule add pref 199 from fd00:1::/64 lookup main suppress_prefixlength 0; ip rule add pref 100 fwmark 0x1 lookup main");
+    house.sh("rtr", "ip route add 198.51.100.0/24 via 203.0.113.1 dev wan0 table 7652; ip -6 route add default via fe80::1 dev wan0 table 7651 metric 5");
+    house.sh(
+        "rtr",
+        "ip rule add pref 99 to 10.99.0.0/16 lookup main; ip route add 10.99.0.0/16 dev lan0 table 99",
+    );
+    raise(&house, &settings, None);
+    house.sh("rtr", "ip rule del pref 99; ip route del 10.99.0.0/16 table 99");
+    assert_eq!(house.tables(), wanted, "foreign rules or routes stayed, or too much went");
+}
+
+#[test]
+fn changes_are_heard() {
+    let house = House::build();
+    let name = house.name("rtr");
+    house.run("rtr", move || async move {
+        let mut changes = watch().unwrap();
+        let quiet = tokio::time::timeout(Duration::from_millis(300), changes.next()).await;
+        assert!(quiet.is_err(), "heard a change where none was");
+        for words in [
+            "ip rule add pref 5000 lookup main",
+            "ip -6 rule add pref 5000 lookup main",
+            "ip addr add 192.168.77.1/24 dev lan0",
+            "ip -6 addr add fd00:77::1/64 dev lan0 nodad",
+            "ip route add 10.77.0.0/16 dev lan0",
+            "ip -6 route add fd00:78::/64 dev lan0",
+            "ip link set lan1 down",
+            // More than the queue holds: an overflow is a change as well.
+            "for i in $(seq 1 3000); do echo rule add pref $((6000+i)) lookup main; done | ip -batch -",
+        ] {
+            let status = std::process::Command::new("ip")
+                .args(["netns", "exec", &name, "sh", "-c", words])
+                .status()
+                .unwrap();
+            assert!(status.success(), "{words}");
+            tokio::time::timeout(Duration::from_secs(2), changes.next()).await.expect(words).unwrap();
+            while tokio::time::timeout(Duration::from_millis(200), changes.next()).await.is_ok() {}
+        }
+    });
+}
+
+#[test]
+fn facts_tell_lan_from_wan() {
+    let house = House::build();
+    house.sh("rtr", "ip link add br0 type bridge; ip link add port0 type veth peer name port1; ip link set port0 master br0; ip tuntap add mode tun name vpnd0");
+    house.sh("rtr", "ip addr add 10.0.0.1 peer 10.0.0.2 dev port1; ip link set port1 up; ip link set br0 up");
+    let facts = facts(&house, &settings());
+    let lan: Vec<&str> = facts.lan_prefixes.keys().map(|name| name.as_str()).collect();
+    assert_eq!(lan, ["lan0", "lan1"]);
+    assert_eq!(facts.lan_prefixes[&name("lan0")], [net("192.168.1.0/24"), net("fd00:1::/64")]);
+    let wan: Vec<&str> = facts.wan.iter().map(|wan| wan.name.as_str()).collect();
+    assert_eq!(wan, ["br0", "port1", "wan0"]);
+    assert_eq!(facts.wan[1].prefixes, [net("10.0.0.1/32"), net("10.0.0.2/32")]);
+    assert_eq!(facts.wan[2].prefixes, [net("203.0.113.0/24"), net("2001:db8:203::/64")]);
+    assert_eq!(facts.wan[2].lease_server, Some("203.0.113.1".parse().unwrap()));
+}
+
+#[test]
+fn the_path_to_a_relay_is_that_of_a_marked_packet() {
+    let house = House::build();
+    raise(&house, &settings(), None);
+    let wan = |mtu| Some(Path { device: name("wan0"), mtu });
+    assert_eq!(route_to(&house, INTERNET), wan(1500));
+    assert_eq!(route_to(&house, INTERNET6), wan(1500));
+    house.sh("rtr", "ip link set wan0 mtu 1492; ip route replace default via 203.0.113.1 dev wan0 mtu 1400");
+    assert_eq!(route_to(&house, INTERNET), wan(1400));
+    assert_eq!(route_to(&house, INTERNET6), wan(1492));
+    assert_eq!(route_to(&house, "127.0.0.1"), None);
+    house.sh("rtr", "ip route replace unreachable default; ip -6 route del default");
+    assert_eq!(route_to(&house, INTERNET), None);
+    assert_eq!(route_to(&house, INTERNET6), None);
+    house.sh("rtr", "ip link set wan0 down");
+    assert_eq!(route_to(&house, "203.0.113.1"), None);
+}
+
+#[test]
+fn kernel_settings_are_recorded_and_put_back() {
+    let house = House::build();
+    let folder = std::env::temp_dir().join(house.name("run"));
+    std::fs::create_dir(&folder).unwrap();
+    let read = || {
+        house
+            .sh("rtr", "cd /proc/sys/net/ipv4/conf/all; cat src_valid_mark arp_ignore arp_announce")
+            .replace('\n', " ")
+    };
+    house.sh("rtr", "sysctl -qw net.ipv4.conf.all.arp_announce=1");
+    let (a, b, c) = (folder.clone(), folder.clone(), folder.clone());
+    house.inside("rtr", move || sysctl::raise(&a).unwrap());
+    assert_eq!(read(), "1 1 2 ");
+    house.inside("rtr", move || sysctl::raise(&b).unwrap());
+    house.inside("rtr", move || sysctl::lower(&c).unwrap());
+    assert_eq!(read(), "0 0 1 ");
+    assert!(!folder.join("sysctl.json").exists());
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// What the router writes into a `tun` device of the tunnel's name, until the device is gone.
+struct Tunnel {
+    packets: std::sync::Arc<std::sync::Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Tunnel {
+    fn create(house: &House) -> Self {
+        use std::io::Read;
+        use std::os::fd::AsRawFd;
+        let mut file = house.inside("rtr", || {
+            let file = std::fs::File::options().read(true).write(true).open("/dev/net/tun").unwrap();
+            let mut request = [0u8; 40];
+            request[..5].copy_from_slice(b"vpnd0");
+            let flags = (libc::IFF_TUN | libc::IFF_NO_PI) as u16;
+            request[16..18].copy_from_slice(&flags.to_ne_bytes());
+            // SAFETY: `request` has the size of struct ifreq.
+            let made = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, request.as_mut_ptr()) };
+            assert_eq!(made, 0);
+            file
+        });
+        house.sh("rtr", "ip addr add 10.64.0.9/32 dev vpnd0; ip -6 addr add fc00:bbbb::9/128 dev vpnd0 nodad; ip link set vpnd0 up");
+        let packets = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let sink = packets.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0u8; 2048];
+            while let Ok(length) = file.read(&mut buffer) {
+                sink.lock().unwrap().push(buffer[..length].to_vec());
+            }
+        });
+        Self { packets }
+    }
+
+    /// Packets to port 9999 since the last call.
+    fn take(&self) -> usize {
+        std::thread::sleep(Duration::from_millis(100));
+        let packets = std::mem::take(&mut *self.packets.lock().unwrap());
+        let port = |packet: &Vec<u8>| {
+            let at = if packet[0] >> 4 == 4 { 22 } else { 42 };
+            packet.get(at..at + 2) == Some(&9999u16.to_be_bytes())
+        };
+        packets.iter().filter(|packet| port(packet)).count()
+    }
+}
+
+#[test]
+fn the_tunnel_carries_router_and_lan_until_it_is_gone() {
+    let house = House::build();
+    house.hostile_routes();
+    raise(&house, &settings(), Some(stance()));
+    let tunnel = Tunnel::create(&house);
+    raise(&house, &settings(), Some(stance()));
+    let send = |place: &'static str, to: &'static str, from: From| {
+        let frames = house.capture(|| {
+            house.inside(place, move || netns::send_udp(at(to, 9999), &from));
+        });
+        (leaks(&frames), tunnel.take())
+    };
+    let wan_address = |address: &str| From { address: address.parse().ok(), ..From::default() };
+    for (place, to, from) in [
+        ("cli", INTERNET, From::default()),
+        ("cli", INTERNET6, From::default()),
+        ("cli2", INTERNET, From::default()),
+        ("rtr", INTERNET, From::default()),
+        ("rtr", INTERNET6, From::default()),
+        ("rtr", INTERNET, wan_address("203.0.113.2")),
+        ("rtr", INTERNET6, wan_address("2001:db8:203::2")),
+        ("rtr", "203.0.113.77", From::default()),
+    ] {
+        assert_eq!(send(place, to, from), (0, FRAMES), "(WAN, tunnel) {place} to {to}");
+    }
+    let marked = From { mark: Some(Mark::DEFAULT.value()), ..From::default() };
+    assert_eq!(send("rtr", INTERNET, marked.clone()), (FRAMES, 0), "the outer packets");
+    assert!(house.pings("cli", "192.168.2.2") && house.pings("cli", "fd00:2::2"));
+
+    // Only the families that the tunnel has.
+    let v4_only = TunnelStance { addresses: vec![net("10.64.0.9/32")], ..stance() };
+    raise(&house, &settings(), Some(v4_only));
+    assert_eq!(send("cli", INTERNET, From::default()), (0, FRAMES));
+    assert_eq!(send("cli", INTERNET6, From::default()), (0, 0));
+
+    raise(&house, &settings(), Some(stance()));
+    house.sh("rtr", "ip link del vpnd0");
+    for to in [INTERNET, INTERNET6] {
+        assert_eq!(send("cli", to, From::default()), (0, 0), "the tunnel was deleted");
+        assert_eq!(send("rtr", to, From::default()), (0, 0), "the tunnel was deleted");
+    }
+}
+
+/// A lease of 20 s, renewed by a real client after 10 s, with the barrier up and no tunnel.
+#[test]
+fn a_lease_is_renewed_and_only_with_its_server() {
+    let house = House::build();
+    let folder = std::env::temp_dir().join(house.name("dhcp"));
+    std::fs::create_dir(&folder).unwrap();
+    let path = |file: &str| folder.join(file).display().to_string();
+    std::fs::write(path("udhcpd.conf"), format!(
+        "interface eth0\nstart 203.0.113.50\nend 203.0.113.50\nmin_lease 10\noption lease 20\noption subnet 255.255.255.0\nlease_file {}\npidfile {}\n",
+        path("leases"), path("pid"))).unwrap();
+    std::fs::write(path("leases"), "").unwrap();
+    // As a DHCP client's script on a router: the address; the route is netifd's.
+    std::fs::write(path("script"), "#!/bin/sh\ncase $1 in bound|renew) echo $1 >>$0.log; ip addr replace $ip/24 dev $interface;; deconfig) ip addr flush dev $interface scope global;; esac\n").unwrap();
+    house.sh("rtr", &format!("chmod +x {}; ip addr flush dev wan0", path("script")));
+    raise(&house, &settings(), None);
+    let spawn = |place: &str, words: String| {
+        let place = house.name(place);
+        std::process::Command::new("ip")
+            .args(["netns", "exec", &place])
+            .args(words.split(' '))
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let mut server = spawn("isp", format!("busybox udhcpd -f {}", path("udhcpd.conf")));
+    let mut client = spawn("rtr", format!("busybox udhcpc -f -i wan0 -s {} -t 8 -T 1", path("script")));
+    let log = || std::fs::read_to_string(path("script.log")).unwrap_or_default();
+    let wait = |word: &str, seconds: u64| {
+        (0..seconds * 10).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            log().contains(word)
+        })
+    };
+    let bound = wait("bound", 10);
+    raise(&house, &settings(), None);
+    let mut renewed = false;
+    let frames = house.capture(|| renewed = wait("renew", 19));
+    client.kill().unwrap();
+    server.kill().unwrap();
+    client.wait().unwrap();
+    server.wait().unwrap();
+    let outside = log();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(bound, "no lease: {outside}");
+    assert!(renewed, "not renewed within the lease: {outside}");
+    let sent: Vec<SocketAddr> =
+        frames.iter().filter(|f| !netns::is_housekeeping(f)).filter_map(|f| netns::udp_to(f)).collect();
+    assert!(sent.iter().all(|to| *to == at("203.0.113.1", 67)), "{sent:?}");
+    assert!(!sent.is_empty(), "the renewal was not unicast");
+
+    // A client whose socket is not bound to the device: by the rule of its server alone.
+    let from = From { address: "203.0.113.50".parse().ok(), port: 68, ..From::default() };
+    let send = |to: &'static str, port: u16| {
+        let from = from.clone();
+        leaks(&house.capture(|| {
+            house.inside("rtr", move || netns::send_udp(at(to, port), &from));
+        }))
+    };
+    assert_eq!(send("203.0.113.1", 67), FRAMES);
+    assert_eq!(send("203.0.113.1", 68), 0);
+    assert_eq!(send("203.0.113.77", 67), 0);
+    assert_eq!(send(INTERNET, 67), 0);
+}
+
+/// Source validation on the WAN cannot be kept together with the barrier: its look-up is unmarked
+/// for ARP requests, whatever a firewall marks.
+#[test]
+fn strict_source_validation_is_told() {
+    let house = House::build();
+    let settings = settings();
+    let warned = |house: &House| {
+        let facts = facts(house, &settings);
+        house.inside("rtr", move || sysctl::strict_devices(&facts))
+    };
+    assert!(warned(&house).is_empty());
+    raise(&house, &settings, None);
+    let folder = std::env::temp_dir().join(house.name("run"));
+    std::fs::create_dir(&folder).unwrap();
+    let run = folder.clone();
+    house.inside("rtr", move || sysctl::raise(&run).unwrap());
+    std::fs::remove_dir_all(&folder).unwrap();
+    // Does the router's WAN address answer a neighbour that has to ask for it?
+    let answers_arp = || {
+        house.sh("isp", "ip neigh flush all dev eth0");
+        house.ping("isp", "203.0.113.2", Duration::from_millis(300));
+        house.sh("isp", "ip neigh show 203.0.113.2").contains("lladdr")
+    };
+    // Does a packet from the relay get to a socket, unmarked or marked on its way in?
+    let hears = |mark: &str| {
+        house.sh("rtr", &format!("nft add table inet t; nft add chain inet t c \"{{ type filter hook prerouting priority raw; }}\"; nft add rule inet t c iifname wan0 {mark} accept"));
+        house.sh("isp", "ip neigh replace 203.0.113.2 lladdr $(ip neigh show 203.0.113.2 | sed \"s/.*lladdr //;s/ .*//\") dev eth0 nud permanent 2>/dev/null || true");
+        let socket = house.inside("rtr", || std::net::UdpSocket::bind("203.0.113.2:5555").unwrap());
+        house.inside("isp", || netns::send_udp(at("203.0.113.2", 5555), &From::default()));
+        socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let heard = socket.recv(&mut [0; 16]).is_ok();
+        house.sh("rtr", "nft delete table inet t");
+        heard
+    };
+    let marking = format!("meta mark set {}", settings.mark.value());
+    let mut seen = Vec::new();
+    for value in ["0", "1", "2"] {
+        house.sh("isp", "ip neigh flush all; ip neigh del 203.0.113.2 dev eth0 2>/dev/null || true");
+        house.sh("rtr", &format!("sysctl -qw net.ipv4.conf.wan0.rp_filter={value}"));
+        assert_eq!(warned(&house).len(), usize::from(value != "0"));
+        let arp = answers_arp();
+        if !arp {
+            let mac = house.sh("rtr", "cat /sys/class/net/wan0/address 2>/dev/null || true");
+            let mac = if mac.trim().is_empty() {
+                house.sh("rtr", "ip -o link show wan0 | sed \"s/.*ether //;s/ .*//\"")
+            } else {
+                mac
+            };
+            house.sh(
+                "isp",
+                &format!("ip neigh replace 203.0.113.2 lladdr {} dev eth0 nud permanent", mac.trim()),
+            );
+        }
+        seen.push((value, arp, hears(""), hears(&marking)));
+    }
+    println!("(rp_filter, answers ARP, hears the relay, hears it when marked): {seen:?}");
+    assert_eq!(seen[0], ("0", true, true, true));
+}
+
+#[test]
+fn mending_and_changing_the_barrier_under_a_flood_lets_nothing_out() {
+    let house = House::build();
+    house.hostile_routes();
+    raise(&house, &settings(), Some(stance()));
+    let _tunnel = Tunnel::create(&house);
+    let facts = facts(&house, &settings());
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let frames = house.capture(|| {
+        let floods: Vec<_> = [("cli", INTERNET), ("cli", INTERNET6), ("rtr", INTERNET), ("rtr", INTERNET6)]
+            .into_iter()
+            .map(|(place, to)| {
+                let (stop, sent) = (stop.clone(), sent.clone());
+                house.inside(place, move || {
+                    let any = if to.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+                    let socket = std::net::UdpSocket::bind(any).unwrap();
+                    std::thread::spawn(move || {
+                        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                            let _ = socket.send_to(b"flood", at(to, 9999));
+                            sent.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                            std::thread::sleep(Duration::from_micros(500));
+                        }
+                    })
+                })
+            })
+            .collect();
+        house.run("rtr", move || async move {
+            let router = Router::open().unwrap();
+            let mut other = settings();
+            other.mark = Mark::new(0x51, 0xff).unwrap();
+            other.allow_wan_private = vec![net("192.0.2.0/24"), net("2001:db8:5::/48")];
+            for turn in 0..100 {
+                let (settings, tunnel) = match turn % 4 {
+                    0 => (settings(), None),
+                    1 => (settings(), Some(stance())),
+                    2 => (other.clone(), Some(stance())),
+                    _ => (other.clone(), None),
+                };
+                router.raise(&settings, &facts, tunnel.as_ref()).await.unwrap();
+            }
+        });
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        for flood in floods {
+            flood.join().unwrap();
+        }
+    });
+    let sent = sent.load(std::sync::atomic::Ordering::Relaxed);
+    println!("100 changes, {sent} packets meanwhile");
+    assert!(sent > 1000);
+    assert_eq!(leaks(&frames), 0);
+}
