@@ -80,9 +80,38 @@ impl Compiler<'_> {
     fn way(&mut self, way: Way, end: Option<Vec<Stmt>>) {
         self.chains.push(base::regular_chain(chain_of(way)));
         self.clauses(way);
+        self.names_aside(way);
         if let Some(end) = end {
             self.rule(chain_of(way), end, "what nothing allows");
         }
+    }
+
+    /// Into the tunnel, the rules for DNS stand aside in a chain of their own, so that every other
+    /// packet passes one of them only.
+    fn names_aside(&mut self, way: Way) {
+        let aside = match way {
+            Way::LanToTunnel => "lan_to_tunnel_dns",
+            Way::RouterToTunnel => "router_to_tunnel_dns",
+            _ => return,
+        };
+        let dns = self.policy.on(way).filter(|clause| clause.row == Row::Dns);
+        let Some(last) = dns.last() else { return };
+        let mut matches = statements(last);
+        // The last is the refusal of all others: its matches are what makes a packet DNS.
+        matches.truncate(last.matches.len());
+        matches.push(goto(aside));
+        let here = chain_of(way);
+        let number = Row::Dns.number();
+        let is_dns = |rule: &Rule<'_>| {
+            rule.chain == here && rule.comment.as_ref().is_some_and(|text| text.starts_with(number))
+        };
+        let Some(first) = self.rules.iter().position(is_dns) else { return };
+        for rule in self.rules.iter_mut().filter(|rule| is_dns(rule)) {
+            rule.chain = aside.into();
+        }
+        let comment = format!("{number} DNS");
+        self.rules.insert(first, base::rule(here, matches, comment));
+        self.chains.push(base::regular_chain(aside));
     }
 
     fn lo_and(&self, more: &[&[IfName]]) -> Vec<Expr> {

@@ -85,10 +85,14 @@ impl Nft {
                 Ok(in_force)
             }
             Err(difference) => {
-                let difference = match &loaded {
-                    Err(error) => format!("{error}; {difference}"),
-                    Ok(()) => difference,
-                };
+                if let Err(error) = loaded {
+                    // Killed before it committed: nothing has changed.
+                    if self.stands(former.as_ref()) {
+                        return Err(error);
+                    }
+                    let difference = format!("{error}; {difference}");
+                    return Err(self.put_back(former.as_ref(), difference));
+                }
                 Err(self.put_back(former.as_ref(), difference))
             }
         }
@@ -130,6 +134,14 @@ impl Nft {
         match table.normal.difference(&wanted.normal()) {
             Some(difference) => Err(difference),
             None => Ok(InForce { state: wanted.state(), hash: table.normal.hash() }),
+        }
+    }
+
+    /// Is what was in force before still so?
+    fn stands(&self, former: Option<&Former>) -> bool {
+        match self.listed() {
+            Ok(now) => now.map(|table| table.normal.hash()) == former.map(|former| former.hash),
+            Err(_) => false,
         }
     }
 

@@ -7,6 +7,7 @@ use nftables::batch::Batch;
 use nftables::schema::{Chain, NfListObject, Nftables, Rule, Set, Table};
 use nftables::types::NfFamily;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::policy::PolicyState;
 
@@ -137,6 +138,7 @@ impl Ruleset {
 
     pub(super) fn normal(&self) -> Normal {
         let objects = self.objects().filter_map(|object| serde_json::to_value(object).ok());
+        let objects = objects.map(spelled_for_nft);
         Normal::of_objects(objects)
     }
 }
@@ -144,7 +146,17 @@ impl Ruleset {
 /// A serialisation into memory fails only for maps whose keys are no text; there are none here,
 /// and an empty batch would be refused by the read-back.
 fn json(batch: &Nftables<'_>) -> String {
-    serde_json::to_string(batch).unwrap_or_default()
+    serde_json::to_value(batch).map(spelled_for_nft).unwrap_or_default().to_string()
+}
+
+/// The crate writes the one statement without arguments as a bare word, which nft refuses.
+fn spelled_for_nft(value: Value) -> Value {
+    match value {
+        Value::String(word) if word == "notrack" => json!({ "notrack": null }),
+        Value::Array(list) => list.into_iter().map(spelled_for_nft).collect(),
+        Value::Object(map) => map.into_iter().map(|(key, value)| (key, spelled_for_nft(value))).collect(),
+        other => other,
+    }
 }
 
 impl fmt::Display for Ruleset {

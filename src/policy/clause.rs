@@ -278,7 +278,8 @@ impl Draft {
         if named.iter().all(|list| list.is_none()) {
             return vec![self.matches(self.family, Vec::new())];
         }
-        let wanted = |family: &Family| self.family.is_none_or(|only| only == *family);
+        let only = self.family.or_else(|| self.implied_family());
+        let wanted = |family: &Family| only.is_none_or(|only| only == *family);
         let mut lists = Vec::new();
         for family in Family::BOTH.into_iter().filter(wanted) {
             let addresses = (
@@ -302,11 +303,19 @@ impl Draft {
         lists
     }
 
+    /// The family that the protocol has.
+    fn implied_family(&self) -> Option<Family> {
+        self.rest.iter().find_map(|condition| match condition {
+            Match::Icmp(_) => Some(Family::V4),
+            Match::Icmpv6(_) | Match::Icmpv6Code0 | Match::HopLimit(_) => Some(Family::V6),
+            _ => None,
+        })
+    }
+
     fn matches(&self, family: Option<Family>, addresses: Vec<Match>) -> Vec<Match> {
-        let says_family = |m: &Match| matches!(m, Match::Icmp(_) | Match::Icmpv6(_) | Match::HopLimit(_));
         let mut matches = self.devices.clone();
         if let Some(family) = family {
-            if addresses.is_empty() && !self.rest.iter().any(says_family) {
+            if addresses.is_empty() && self.implied_family().is_none() {
                 matches.push(Match::Family(family));
             }
         }

@@ -1,2 +1,3 @@
+mod failures;
 mod golden;
 mod kernel;

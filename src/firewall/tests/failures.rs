@@ -1,0 +1,207 @@
+//! An nft that fails, hangs, lies or dies: the former policy stays, and the error says so. The
+//! false nft is a shell script in front of the real one. Needs root.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::kernel::in_namespace;
+use crate::firewall::{Error, InForce, Nft, Ruleset, compile};
+use crate::policy::{PolicyState, Stance, compose, samples};
+
+const LIMIT: Duration = Duration::from_millis(700);
+
+/// A folder of the test's own with a script that stands in for nft. `$load` is 1 for a
+/// transaction, `$times` counts the calls of the same kind; `nft` is the real one.
+struct FalseNft {
+    folder: PathBuf,
+}
+
+impl FalseNft {
+    fn new(name: &str, behaviour: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("vpnd-false-nft-{}-{name}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let script = format!(
+            "#!/bin/sh\n\
+             cd \"${{0%/*}}\" || exit 99\n\
+             case \"$*\" in *'-f -'*) load=1;; *'list table inet'*) load=0;; *) exec nft \"$@\";; esac\n\
+             echo >>calls.$load; times=$(wc -l <calls.$load)\n\
+             {behaviour}\n\
+             exec nft \"$@\"\n"
+        );
+        let path = folder.join("nft");
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        Self { folder }
+    }
+
+    fn nft(&self) -> Nft {
+        Nft::with_limit(self.folder.join("nft"), LIMIT)
+    }
+}
+
+impl Drop for FalseNft {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn blocked() -> Ruleset {
+    let stance = Stance::Blocked { api: false };
+    compile(&compose(&stance, &samples::plain(), &samples::plain_facts()).unwrap())
+}
+
+fn connected() -> Ruleset {
+    let stance = samples::connected("203.0.113.1:51820");
+    compile(&compose(&stance, &samples::full(), &samples::full_facts()).unwrap())
+}
+
+fn in_kernel() -> Option<InForce> {
+    Nft::new(PathBuf::from("nft")).in_force().unwrap()
+}
+
+/// Blocked is in force by the real nft; then the false one is asked for connected.
+fn after_blocked(name: &'static str, behaviour: &'static str, then: fn(Result<InForce, Error>)) {
+    in_namespace(move || {
+        let real = Nft::new(PathBuf::from("nft"));
+        let before = real.apply(&blocked()).unwrap();
+        assert_eq!(before.state, PolicyState::Blocked);
+        let program = FalseNft::new(name, behaviour);
+        let result = program.nft().apply(&connected());
+        let failed = result.is_err();
+        then(result);
+        if failed {
+            assert_eq!(in_kernel(), Some(before), "the former policy stays");
+        }
+    });
+}
+
+#[test]
+fn a_refusal_changes_nothing() {
+    after_blocked("refuses", "[ $load = 1 ] && { echo no >&2; exit 1; }", |result| {
+        let error = result.unwrap_err();
+        assert!(matches!(&error, Error::Refused { code: 1, .. }), "{error}");
+        assert!(error.to_string().contains("no"), "{error}");
+    });
+}
+
+#[test]
+fn a_hanging_nft_is_killed_with_its_children() {
+    let started = Instant::now();
+    after_blocked("hangs", "[ $load = 1 ] && { sleep 60; exit 0; }", |result| {
+        assert!(matches!(result.unwrap_err(), Error::TimedOut { .. }));
+    });
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn one_that_hangs_after_the_commit_has_done_it() {
+    after_blocked("late", "[ $load = 1 ] && { nft \"$@\"; sleep 60; }", |result| {
+        assert_eq!(result.unwrap().state, PolicyState::Connected);
+        assert_eq!(in_kernel().unwrap().hash, connected().hash());
+    });
+}
+
+#[test]
+fn a_killed_nft_changes_nothing() {
+    after_blocked("killed", "[ $load = 1 ] && kill -9 $$", |result| {
+        assert!(matches!(result.unwrap_err(), Error::Killed { .. }));
+    });
+}
+
+#[test]
+fn one_that_does_nothing_and_says_it_did_is_found_out() {
+    after_blocked("idle", "[ $load$times = 11 ] && exit 0", |result| {
+        let error = result.unwrap_err();
+        assert!(matches!(&error, Error::Differs { .. }), "{error}");
+        assert!(error.to_string().contains("is missing"), "{error}");
+    });
+}
+
+#[test]
+fn a_rule_too_many_is_taken_back() {
+    let adds = "[ $load$times = 11 ] && { nft \"$@\"; exec nft add rule inet vpnd forward accept; }";
+    after_blocked("adds", adds, |result| {
+        let error = result.unwrap_err();
+        assert!(matches!(&error, Error::Differs { .. }), "{error}");
+        assert!(error.to_string().contains("chain forward, line"), "{error}");
+    });
+}
+
+#[test]
+fn an_open_policy_is_taken_back() {
+    let opens = "[ $load$times = 11 ] && { nft \"$@\"; \
+                 exec nft 'add chain inet vpnd forward { policy accept; }'; }";
+    after_blocked("opens", opens, |result| {
+        let error = result.unwrap_err();
+        assert!(matches!(&error, Error::Differs { .. }), "{error}");
+        assert!(error.to_string().contains("should be"), "{error}");
+    });
+}
+
+#[test]
+fn garbage_instead_of_a_listing_is_an_error() {
+    // The first listing is the former policy's, the second is the check, the third is after
+    // putting back.
+    for (name, garbage) in [
+        ("text", "echo '{\"nftables\": [}'"),
+        ("deep", "head -c 100000 /dev/zero | tr '\\0' '['"),
+        ("bytes", "head -c 5000 /dev/urandom"),
+        ("nothing", ":"),
+        ("other", "echo '{\"nftables\": [{\"rule\": 3}, [], {\"chain\": {\"name\": 1}}]}'"),
+        ("wrong", "echo '{\"nftables\": {\"rule\": 3}}'"),
+        ("tables", "exit 1"),
+    ] {
+        in_namespace(move || {
+            let before = Nft::new(PathBuf::from("nft")).apply(&blocked()).unwrap();
+            let behaviour = format!("[ $load$times = 02 ] && {{ {garbage}; exit 0; }}");
+            let program = FalseNft::new(name, &behaviour);
+            let error = program.nft().apply(&connected()).unwrap_err();
+            assert!(matches!(&error, Error::Differs { .. }), "{name}: {error}");
+            assert_eq!(in_kernel(), Some(before), "{name}");
+        });
+    }
+}
+
+#[test]
+fn when_putting_back_fails_too_the_error_says_that_nothing_is_known() {
+    in_namespace(|| {
+        let adds = "[ $load = 1 ] && { nft \"$@\"; exec nft add rule inet vpnd forward accept; }";
+        Nft::new(PathBuf::from("nft")).apply(&blocked()).unwrap();
+        let program = FalseNft::new("always-adds", adds);
+        let error = program.nft().apply(&connected()).unwrap_err();
+        assert!(matches!(&error, Error::Unknown { .. }), "{error}");
+    });
+}
+
+#[test]
+fn with_nothing_before_a_failure_opens_nothing() {
+    in_namespace(|| {
+        let adds = "[ $load$times = 11 ] && { nft \"$@\"; exec nft add chain inet vpnd more; }";
+        let program = FalseNft::new("from-open", adds);
+        let error = program.nft().apply(&blocked()).unwrap_err();
+        assert!(matches!(&error, Error::Unknown { .. }), "{error}");
+        assert_eq!(in_kernel().unwrap().state, PolicyState::Blocked);
+    });
+}
+
+#[test]
+fn a_missing_program_is_named() {
+    let nft = Nft::new(Path::new("/nowhere/nft").to_owned());
+    for error in [nft.apply(&blocked()).unwrap_err(), nft.remove().unwrap_err()] {
+        assert!(matches!(&error, Error::Start { .. }), "{error}");
+        assert!(error.to_string().contains("/nowhere/nft"), "{error}");
+    }
+    assert!(nft.in_force().is_err());
+}
+
+#[test]
+fn a_refused_removal_leaves_the_rules() {
+    in_namespace(|| {
+        let before = Nft::new(PathBuf::from("nft")).apply(&blocked()).unwrap();
+        let program = FalseNft::new("keeps", "[ $load = 1 ] && exit 1");
+        assert!(program.nft().remove().is_err());
+        assert_eq!(in_kernel(), Some(before));
+    });
+}
