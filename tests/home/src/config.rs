@@ -54,8 +54,6 @@ pub fn exceptions() -> Vec<String> {
         "list allow_wan_service 'udp 2223 2001:db8:100::/64'",
         "list allow_tunnel_forward 'tcp 8443 192.168.1.20 443'",
         "list allow_tunnel_forward 'udp 8444 fd00:1::20'",
-        "list api '198.51.100.200:443'",
-        "list api '[2001:db8:100::200]:443'",
     ]
     .map(str::to_owned)
     .to_vec()

@@ -4,9 +4,13 @@ use std::rc::Rc;
 
 use anyhow::{Result, bail};
 
+use vpnd::policy::Row;
+
 use crate::cells;
-use crate::home::Home;
-use crate::probes::Case;
+use crate::home::{Home, Outcome};
+use crate::house::{at, ip};
+use crate::packets::{Body, Packet, SYN};
+use crate::probes::{Case, Place, Step};
 use crate::suite::Test;
 use crate::vpnd::{Policy, Rules};
 
@@ -29,7 +33,34 @@ pub fn tests(rules: Rc<dyn Rules>) -> Vec<Test> {
             }));
         }
     }
+    tests.push(Test::new("2.8 over IPv6, where fw4 masquerades it", move || listed_over_v6(&*rules)));
     tests
+}
+
+/// With `masq6` a LAN host reaches a listed prefix over IPv6 as well.
+fn listed_over_v6(rules: &dyn Rules) -> Result<String> {
+    let mut home = Home::build()?;
+    for policy in [Policy::Blocked, Policy::Connecting, Policy::Connected] {
+        home.enter(policy, 0, rules)?;
+        home.load(
+            "table ip6 masq6 {
+    chain out {
+        type nat hook postrouting priority srcnat
+        oifname wan masquerade
+    }
+}
+",
+        )?;
+        let modem = ip(at::MODEM[1]);
+        let body = Body::Tcp { from: fastrand::u16(20_000..60_000), to: 80, flags: SYN };
+        let step = Step::Tv(Packet::new(ip(at::TV[1]), modem, body));
+        let case = Case::new(Row::ListedWan, "LAN -> the modem over IPv6, masqueraded", step, Place::Wan)
+            .passes(&[policy]);
+        if let Some(fault) = home.run(&[case], policy, 0)?.iter().find_map(Outcome::fault) {
+            bail!("{fault}");
+        }
+    }
+    Ok(String::new())
 }
 
 /// Runs the cases that `wanted` picks in one policy; what went wrong, one line each.
@@ -52,5 +83,5 @@ pub fn cells_in(
     home.control()?;
     let outcomes = home.run(&cases, policy, relay)?;
     home.control()?;
-    Ok(outcomes.iter().filter_map(crate::home::Outcome::fault).collect())
+    Ok(outcomes.iter().filter_map(Outcome::fault).collect())
 }

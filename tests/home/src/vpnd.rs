@@ -104,11 +104,13 @@ pub struct Vpnd {
 impl Rules for Vpnd {
     fn of(&self, policy: Policy, relay: usize) -> Result<String> {
         let wan = format!("wan={},{}", "203.0.113.0/24", "2001:db8:203::/64");
+        let apis = uplink().api.into_iter().flat_map(|api| ["--api".to_owned(), api.to_string()]);
         let output = Command::new(&self.program)
             .args(["ruleset", "--state", policy.word(), "--format", "json"])
             .arg("--config-dir")
             .arg(&self.config_dir)
             .args(["--relay", &format!("r{}", relay + 1), "--listen-port", &LISTEN_PORT.to_string()])
+            .args(apis)
             .args(["--wan", &wan, "--lease", "wan=203.0.113.1"])
             .output()
             .with_context(|| format!("running {}", self.program.display()))?;
