@@ -103,7 +103,8 @@ const VERBS: &[Spec] = &[
             ("listen-port", Some("PORT"), "the tunnel's own port, default 51820"),
             ("wan", Some("DEV=PREFIX,…"), "a WAN device and its prefixes; may be given again"),
             ("lease", Some("DEV=SERVER"), "the DHCP server of a WAN device; may be given again"),
-            ("dns", None, "connecting: as in a switch from connected"),
+            ("api", Some("ADDRESS:PORT"), "an address of the provider's API; may be given again"),
+        ("dns", None, "connecting: as in a switch from connected"),
         ],
     },
     Spec {

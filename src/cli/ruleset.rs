@@ -15,9 +15,13 @@ use crate::tunnel;
 const LISTEN_PORT: u16 = 51820;
 
 pub fn run(input: &Input) -> Outcome {
-    let loaded = config::load(&input.config_dir);
+    let mut loaded = config::load(&input.config_dir);
     if let Some(problem) = loaded.problems.first() {
         return Err(format!("{problem}; 'vpnd check' says all that is wrong"));
+    }
+    for text in input.all("api") {
+        let api = text.parse().map_err(|_| format!("--api: '{text}' is no ADDRESS:PORT"))?;
+        loaded.settings.api.push(api);
     }
     let stance = stance(input, &loaded.settings)?;
     let facts = facts(input, &loaded.settings)?;

@@ -1,1 +1,91 @@
-fn main() {}
+//! `home`: the command line of the virtual home.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use anyhow::{Context, Result, bail};
+
+use home::config::Config;
+use home::vpnd::{Rules, Vpnd};
+use home::{mutate, native, selftest, suite};
+
+const USAGE: &str = "\
+home list                         names of all tests
+home run [native|guest] [--shard I/N] [--seed S] [FILTER]
+home mutate                       each contract row's tests are seen to fail without its rules
+home demo                         the narrated tour
+home bench                        numbers, side by side with wg-quick
+  --vpnd PATH                     the program under test";
+
+struct Args {
+    verb: String,
+    vpnd: PathBuf,
+    shard: (usize, usize),
+    seed: u64,
+    words: Vec<String>,
+}
+
+fn arguments() -> Result<Args> {
+    let mut args =
+        Args { verb: String::new(), vpnd: PathBuf::from("vpnd"), shard: (1, 1), seed: 1, words: Vec::new() };
+    let mut given = std::env::args().skip(1);
+    while let Some(word) = given.next() {
+        let mut value = || given.next().with_context(|| format!("{word} needs a value\n{USAGE}"));
+        match word.as_str() {
+            "--vpnd" => args.vpnd = PathBuf::from(value()?),
+            "--seed" => args.seed = value()?.parse().context("--seed")?,
+            "--shard" => {
+                let text = value()?;
+                let (i, n) = text.split_once('/').context("--shard I/N")?;
+                args.shard = (i.parse()?, n.parse()?);
+            }
+            "--help" | "-h" => bail!("{USAGE}"),
+            _ if args.verb.is_empty() => args.verb = word,
+            _ => args.words.push(word),
+        }
+    }
+    Ok(args)
+}
+
+fn run() -> Result<bool> {
+    let args = arguments()?;
+    let config_dir = std::env::temp_dir().join(format!("home-{}", std::process::id()));
+    Config::on_paper().write(&config_dir)?;
+    let rules: Rc<dyn Rules> = Rc::new(Vpnd { program: args.vpnd.clone(), config_dir: config_dir.clone() });
+    let tests: Vec<_> = selftest::tests().into_iter().chain(native::tests(Rc::clone(&rules))).collect();
+    let good = match args.verb.as_str() {
+        "list" => {
+            tests.iter().for_each(|t| println!("{}", t.name));
+            true
+        }
+        "run" => {
+            let words: Vec<&String> =
+                args.words.iter().filter(|w| !matches!(w.as_str(), "native" | "guest")).collect();
+            let (i, n) = args.shard;
+            let picked = tests
+                .into_iter()
+                .filter(|t| words.iter().all(|w| t.name.contains(w.as_str())))
+                .enumerate()
+                .filter(|(at, _)| at % n == i - 1)
+                .map(|(_, t)| t)
+                .collect();
+            suite::run(picked)
+        }
+        "mutate" => mutate::run(&*rules, &args.words)?,
+        _ => bail!("{USAGE}"),
+    };
+    let _ = std::fs::remove_dir_all(&config_dir);
+    Ok(good)
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("home: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

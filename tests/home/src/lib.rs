@@ -1,0 +1,26 @@
+//! The virtual home: a house of network namespaces around the router under test, a capture at the
+//! ISP's end of the WAN wire, and a table of the contract written independently of vpnd, with
+//! which every captured frame is judged.
+//!
+//! From the wire up: [`ns`] namespaces, [`house`] what stands in them, [`packets`] build and read
+//! packets, [`wire`] captures, [`classify`] the contract, [`probes`] one packet from somewhere and
+//! where it came out.
+
+pub mod cells;
+pub mod classify;
+pub mod config;
+pub mod flood;
+pub mod hand;
+pub mod home;
+pub mod house;
+pub mod mutate;
+pub mod native;
+pub mod ns;
+pub mod packets;
+pub mod probes;
+pub mod raw;
+pub mod selftest;
+pub mod suite;
+pub mod tun;
+pub mod vpnd;
+pub mod wire;

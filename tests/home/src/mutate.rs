@@ -1,0 +1,158 @@
+//! "Seen to fail": each contract row's rules are taken out of the compiled rulesets, and the row's
+//! own tests must notice.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use vpnd::policy::Row;
+
+use crate::home::Home;
+use crate::native::cells_in;
+use crate::vpnd::{Policy, Rules};
+
+/// Rules with those of one row changed.
+struct Mutant<'a> {
+    original: &'a dyn Rules,
+    row: Row,
+    way: Way,
+}
+
+/// What is done to a row's rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// They are taken out.
+    Without,
+    /// What they refuse or drop they accept; a chain's drop policy too, for the row of all rows.
+    Inverted,
+}
+
+impl Rules for Mutant<'_> {
+    fn of(&self, policy: Policy, relay: usize) -> Result<String> {
+        let text = self.original.of(policy, relay)?;
+        let mut ruleset: Value = serde_json::from_str(&text).context("reading the compiled rules")?;
+        let list = ruleset["nftables"].as_array_mut().context("no list of rules")?;
+        match self.way {
+            Way::Without => list.retain(|item| !is_of(item, self.row)),
+            Way::Inverted => list.iter_mut().for_each(|item| invert(item, self.row)),
+        }
+        Ok(ruleset.to_string())
+    }
+}
+
+/// The rule in a command of nft's JSON, if it is one.
+fn rule(item: &Value) -> Option<&Value> {
+    item.get("rule").or_else(|| item.get("add").and_then(|add| add.get("rule")))
+}
+
+fn is_of(item: &Value, row: Row) -> bool {
+    let comment = rule(item).and_then(|r| r["comment"].as_str()).unwrap_or_default();
+    comment.split_whitespace().next() == Some(row.number())
+}
+
+fn invert(item: &mut Value, row: Row) {
+    if row == Row::Default {
+        for chain in [&["chain"][..], &["add", "chain"]] {
+            let found = chain.iter().try_fold(&mut *item, |value, key| value.get_mut(*key));
+            if let Some(policy) = found.and_then(|c| c.get_mut("policy")) {
+                *policy = json!("accept");
+            }
+        }
+    }
+    if !is_of(item, row) {
+        return;
+    }
+    let rule = if item.get("rule").is_some() { &mut item["rule"] } else { &mut item["add"]["rule"] };
+    if let Some(statements) = rule["expr"].as_array_mut() {
+        for statement in statements {
+            if statement.get("drop").is_some() || statement.get("reject").is_some() {
+                *statement = json!({ "accept": null });
+            }
+        }
+    }
+}
+
+/// What the row's tests said without its rules.
+struct Verdict {
+    row: Row,
+    tests: usize,
+    /// By way: the first fault of each state, and how many.
+    seen: Vec<String>,
+    failing: usize,
+}
+
+/// Takes out each row's rules in turn and prints what its tests saw; true when every row with
+/// rules had at least one test that failed.
+///
+/// # Errors
+/// When the harness fails.
+pub fn run(rules: &dyn Rules, only: &[String]) -> Result<bool> {
+    let mut home = Home::build()?;
+    let start = Instant::now();
+    let mut good = true;
+    println!(
+        "{:4} {:>5} {:>7}  {}",
+        "row", "tests", "failing", "the first that failed without the row's rules"
+    );
+    for row in Row::ALL.iter().copied().filter(|r| only.is_empty() || only.iter().any(|o| o == r.number())) {
+        match mutate(&mut home, rules, row)? {
+            None => println!("{:4} {:>5} {:>7}  no rule carries this row", row.number(), "-", "-"),
+            Some(verdict) => {
+                good &= verdict.failing > 0;
+                let first = verdict.seen.first().map_or("NONE: its tests do not hold it", String::as_str);
+                println!("{:4} {:5} {:7}  {first}", verdict.row.number(), verdict.tests, verdict.failing);
+            }
+        }
+    }
+    println!(
+        "{} in {:.0} s",
+        if good { "every row's tests were seen to fail" } else { "a row is not held" },
+        start.elapsed().as_secs_f32()
+    );
+    Ok(good)
+}
+
+fn mutate(home: &mut Home, rules: &dyn Rules, row: Row) -> Result<Option<Verdict>> {
+    let tests = crate::cells::all().iter().filter(|c| c.row == row).count();
+    let mut verdict = Verdict { row, tests, seen: Vec::new(), failing: 0 };
+    let mut any = false;
+    for way in [Way::Without, Way::Inverted] {
+        for policy in Policy::ALL.into_iter().filter(|p| p.enforcing()) {
+            for relay in [0, 2] {
+                let mutant = Mutant { original: rules, row, way };
+                if mutant.of(policy, relay)? == normal(&rules.of(policy, relay)?)? {
+                    continue;
+                }
+                any = true;
+                match cells_in(home, policy, relay, &mutant, |c| c.row == row) {
+                    Ok(faults) => {
+                        verdict.failing += faults.len();
+                        verdict.seen.extend(faults);
+                    }
+                    // Without its DHCP rules even the control frame is lost.
+                    Err(error) if format!("{error:#}").contains("control frame") => {
+                        verdict.failing += 1;
+                        verdict.seen.push(format!("in {}: {error:#}", policy.word()));
+                    }
+                    Err(error) => bail!("row {}, {way:?}, {}: {error:#}", row.number(), policy.word()),
+                }
+            }
+        }
+    }
+    Ok(any.then_some(verdict))
+}
+
+fn normal(text: &str) -> Result<String> {
+    Ok(serde_json::from_str::<Value>(text)?.to_string())
+}
+
+/// How many cells each row has: a row without a test is a defect.
+#[must_use]
+pub fn coverage() -> BTreeMap<Row, usize> {
+    let mut counts: BTreeMap<Row, usize> = Row::ALL.iter().map(|r| (*r, 0)).collect();
+    for case in crate::cells::all() {
+        *counts.entry(case.row).or_default() += 1;
+    }
+    counts
+}
