@@ -215,6 +215,27 @@ fn wan_routes_can_be_set_behind_the_barrier() {
     assert_eq!(route_to(&house, INTERNET), Some(Path { device: name("wan0"), mtu: 1500 }));
 }
 
+/// As pppd does: a device of another name is renamed, and the route set at once.
+#[test]
+fn a_device_that_configuration_names_gets_its_route_as_soon_as_it_appears() {
+    let house = House::build();
+    house.sh("rtr", "ip route del default");
+    let appear = "ip link add ppp0 type veth peer name far0; ip link set ppp0 name pppoe-wan; ip addr add 100.64.0.2 peer 100.64.0.1 dev pppoe-wan; ip link set far0 up; ip link set pppoe-wan up; ip route add default via 100.64.0.1 dev pppoe-wan";
+    raise(&house, &settings(), None);
+    assert!(!house.try_sh("rtr", appear), "control: the kernel checks the gateway by the rules");
+    house.sh("rtr", "ip link del pppoe-wan");
+
+    let mut settings = settings();
+    settings.wan_names = vec![name("pppoe-wan"), name("wan0")];
+    raise(&house, &settings, None);
+    house.sh("rtr", appear);
+    let wanted = house.tables();
+    raise(&house, &settings, None);
+    let rules = |tables: &str| tables.lines().filter(|line| line.contains("oif pppoe-wan")).count();
+    assert_eq!((rules(&wanted), rules(&house.tables())), (1, 1));
+    assert_eq!(house.tables().matches("oif wan0").count(), 1, "named and present: one rule");
+}
+
 #[test]
 fn lan_networks_reach_each_other_and_the_router() {
     let house = House::build();
