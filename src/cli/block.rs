@@ -26,7 +26,7 @@ pub fn run(input: &Input) -> Outcome {
     let in_force = Nft::new(kernel::nft_program()).apply(&rules).map_err(|e| format!("NOT BLOCKED: {e}"))?;
     text::say(&format!(
         "blocked: table {} ({}) in force after {} ms; LAN from {source}",
-        super::judge::short(&in_force.hash.to_string()),
+        in_force.hash,
         in_force.state,
         start.elapsed().as_millis()
     ));

@@ -29,16 +29,18 @@ pub fn says(words: &str) -> Daemon {
     if status.state == TunnelState::Error {
         status.cause = Some("no relay answers".into());
     }
-    status.relay = Some(RelayStatus {
-        name: "se-got-001".parse().unwrap(),
-        endpoint: "198.51.100.7:51820".parse().unwrap(),
-        country: "Sweden".into(),
-        city: "Gothenburg".into(),
-    });
+    if matches!(status.state, TunnelState::Connecting | TunnelState::Connected) {
+        status.relay = Some(RelayStatus {
+            name: "se-got-001".parse().unwrap(),
+            endpoint: "198.51.100.7:51820".parse().unwrap(),
+            country: "Sweden".into(),
+            city: "Gothenburg".into(),
+        });
+    }
     Daemon::Answers(Box::new(status))
 }
 
-const HASH: &str = "a1b2c3d4e5f60718293a";
+const HASH: &str = "a1b2c3d4e5f60718";
 
 /// "connected barrier age=12", "none", "unreadable", "blocked", "connected nodevice".
 pub fn kernel(words: &str) -> Kernel {
@@ -72,7 +74,7 @@ fn the_verdicts() {
     let table = [
         // All agree.
         ("connected", "connected barrier age=12", true, Connected, "verified"),
-        ("connecting", "connecting barrier age=12", true, Connecting, "until the tunnel is verified"),
+        ("connecting", "connecting barrier age=12", true, Connecting, "not verified yet"),
         ("error", "blocked barrier", true, Blocked, "no relay answers"),
         ("disconnecting", "blocked barrier", true, Blocked, "disconnecting"),
         ("disconnected lockdown", "blocked barrier", true, Blocked, "lockdown on"),
@@ -83,11 +85,12 @@ fn the_verdicts() {
             "blocked barrier",
             true,
             Blocked,
-            "daemon not running; table a1b2c3d4e5f60718… (blocked) in force",
+            "daemon not running; table a1b2c3d4e5f60718 (blocked) in force",
         ),
         ("dead", "boot", true, Blocked, "(boot) in force"),
         ("dead", "connecting barrier", true, Blocked, "(connecting) in force"),
-        ("dead", "connected barrier age=12", true, Connected, "daemon not running"),
+        ("dead", "connected barrier age=12", true, Connected, "not verified: no daemon; table"),
+        ("hung", "connected barrier age=12", true, Connected, "not verified: daemon hung; table"),
         ("dead", "connected barrier age=181", true, Blocked, "silent"),
         ("dead", "connected barrier", true, Blocked, "device is gone"),
         ("dead", "none", false, Open, "not armed; daemon not running"),
