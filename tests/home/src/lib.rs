@@ -21,6 +21,7 @@ pub mod probes;
 pub mod raw;
 pub mod selftest;
 pub mod suite;
+pub mod transitions;
 pub mod tun;
 pub mod vpnd;
 pub mod wire;

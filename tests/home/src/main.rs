@@ -8,12 +8,13 @@ use anyhow::{Context, Result, bail};
 
 use home::config::Config;
 use home::vpnd::{Rules, Vpnd};
-use home::{mutate, native, selftest, suite};
+use home::{mutate, native, selftest, suite, transitions};
 
 const USAGE: &str = "\
 home list                         names of all tests
 home run [native|guest] [--shard I/N] [--seed S] [FILTER]
 home mutate                       each contract row's tests are seen to fail without its rules
+home config DIR                   write the configuration of the firewall-only tests
 home demo                         the narrated tour
 home bench                        numbers, side by side with wg-quick
   --vpnd PATH                     the program under test";
@@ -53,7 +54,11 @@ fn run() -> Result<bool> {
     let config_dir = std::env::temp_dir().join(format!("home-{}", std::process::id()));
     Config::on_paper().write(&config_dir)?;
     let rules: Rc<dyn Rules> = Rc::new(Vpnd { program: args.vpnd.clone(), config_dir: config_dir.clone() });
-    let tests: Vec<_> = selftest::tests().into_iter().chain(native::tests(Rc::clone(&rules))).collect();
+    let tests: Vec<_> = selftest::tests()
+        .into_iter()
+        .chain(native::tests(Rc::clone(&rules)))
+        .chain(transitions::tests(Rc::clone(&rules), args.seed))
+        .collect();
     let good = match args.verb.as_str() {
         "list" => {
             tests.iter().for_each(|t| println!("{}", t.name));
@@ -71,6 +76,10 @@ fn run() -> Result<bool> {
                 .map(|(_, t)| t)
                 .collect();
             suite::run(picked)
+        }
+        "config" => {
+            Config::on_paper().write(args.words.first().context("home config DIR")?.as_ref())?;
+            true
         }
         "mutate" => mutate::run(&*rules, &args.words)?,
         _ => bail!("{USAGE}"),
