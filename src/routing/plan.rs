@@ -105,7 +105,7 @@ fn family_rules(family: Family, settings: &Settings, facts: &Facts) -> Vec<Rule>
         });
     }
     if family == Family::V4 {
-        rules.extend(wan_rules(facts, &own_to_main));
+        rules.extend(wan_rules(settings, facts, &own_to_main));
     }
     let mut once: Vec<Rule> = Vec::with_capacity(rules.len());
     for rule in rules {
@@ -119,7 +119,11 @@ fn family_rules(family: Family, settings: &Settings, facts: &Facts) -> Vec<Rule>
 /// What a WAN device needs of IPv4 to have its lease and its routes. IPv6 needs nothing: the
 /// kernel looks for a global gateway in the route's own table, neighbour discovery and router
 /// solicitation are not routed, multicast is in the `local` table.
-fn wan_rules(facts: &Facts, own_to_main: &impl Fn(u32) -> Rule) -> Vec<Rule> {
+///
+/// netifd sets the default route as soon as a device appears, and the kernel refuses it where it
+/// cannot look up the gateway ("Nexthop has invalid gateway"): so devices that configuration names
+/// have their rule before they exist. The kernel ties a rule to its device by name.
+fn wan_rules(settings: &Settings, facts: &Facts, own_to_main: &impl Fn(u32) -> Rule) -> Vec<Rule> {
     let mut rules = Vec::new();
     for device in &facts.wan {
         if let Some(server) = device.lease_server {
@@ -131,7 +135,9 @@ fn wan_rules(facts: &Facts, own_to_main: &impl Fn(u32) -> Rule) -> Vec<Rule> {
                 ..own_to_main(PRIORITY_LEASE)
             });
         }
-        rules.push(Rule { out: Some(device.name.as_str().to_owned()), ..own_to_main(PRIORITY_WAN_BOUND) });
+    }
+    for name in facts.wan.iter().map(|device| &device.name).chain(&settings.wan_names) {
+        rules.push(Rule { out: Some(name.as_str().to_owned()), ..own_to_main(PRIORITY_WAN_BOUND) });
     }
     rules
 }
