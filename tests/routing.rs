@@ -273,6 +273,30 @@ fn lan_networks_reach_each_other_and_the_router() {
     assert!(house.pings("cli", "192.168.2.2") && house.pings("cli", "fd00:2::2"));
 }
 
+/// Contract, section 0: nobody knows which device is LAN, and the owner must get in to mend that.
+#[test]
+fn without_a_known_lan_the_router_answers_on_every_link_and_reaches_nothing_beyond() {
+    use vpnd::config::Lan;
+    let house = House::build();
+    let unknown = Settings::fallback(Lan::default());
+    house.hostile_routes();
+    raise(&house, &unknown, None);
+    for (place, to) in
+        [("cli", "192.168.1.1"), ("cli", "fd00:1::1"), ("cli2", "192.168.2.1"), ("cli2", "fd00:2::1")]
+    {
+        assert!(house.pings(place, to), "{place} is locked out of {to}");
+    }
+    let mut seen = probe(&house);
+    // Those on the uplink's own link cannot be told from an owner there; the firewall answers only
+    // who spoke first.
+    seen.retain(|kind, _| !kind.starts_with("router to the WAN's own network"));
+    assert_closed(&seen, "no LAN known, hostile routes");
+    raise(&house, &unknown, None);
+    assert!(house.pings("cli", "192.168.1.1"), "after it was raised again");
+    raise(&house, &settings(), None);
+    assert_closed(&probe(&house), "the LAN is known again");
+}
+
 #[test]
 fn a_lan_device_without_ipv6_is_no_obstacle() {
     let house = House::build();

@@ -8,12 +8,13 @@ use anyhow::{Context, Result, bail};
 
 use home::config::Config;
 use home::vpnd::{Rules, Vpnd};
-use home::{mutate, native, selftest, suite};
+use home::{mutate, native, scenarios, selftest, suite, transitions};
 
 const USAGE: &str = "\
 home list                         names of all tests
 home run [native|guest] [--shard I/N] [--seed S] [FILTER]
 home mutate                       each contract row's tests are seen to fail without its rules
+home config DIR                   write the configuration of the firewall-only tests
 home demo                         the narrated tour
 home bench                        numbers, side by side with wg-quick
   --vpnd PATH                     the program under test";
@@ -49,11 +50,26 @@ fn arguments() -> Result<Args> {
 }
 
 fn run() -> Result<bool> {
-    let args = arguments()?;
+    let mut args = arguments()?;
+    // Children run in other folders' namespaces, not in other folders; still, say it whole.
+    args.vpnd = std::fs::canonicalize(&args.vpnd).unwrap_or(args.vpnd);
     let config_dir = std::env::temp_dir().join(format!("home-{}", std::process::id()));
     Config::on_paper().write(&config_dir)?;
     let rules: Rc<dyn Rules> = Rc::new(Vpnd { program: args.vpnd.clone(), config_dir: config_dir.clone() });
-    let tests: Vec<_> = selftest::tests().into_iter().chain(native::tests(Rc::clone(&rules))).collect();
+    let wireguard = home::town::has_wireguard();
+    let asked = |word: &str| args.words.iter().any(|w| w == word);
+    let mut tests = Vec::new();
+    if !asked("guest") {
+        tests.extend(selftest::tests());
+        tests.extend(native::tests(Rc::clone(&rules)));
+        tests.extend(transitions::tests(Rc::clone(&rules), args.seed));
+    }
+    if asked("guest") || (!asked("native") && (wireguard || args.verb == "list")) {
+        tests.extend(scenarios::tests(args.vpnd.clone(), args.seed));
+    }
+    if args.verb == "run" && asked("guest") && !wireguard {
+        bail!("this kernel has no WireGuard: tests/rig/run boots one that has");
+    }
     let good = match args.verb.as_str() {
         "list" => {
             tests.iter().for_each(|t| println!("{}", t.name));
@@ -71,6 +87,10 @@ fn run() -> Result<bool> {
                 .map(|(_, t)| t)
                 .collect();
             suite::run(picked)
+        }
+        "config" => {
+            Config::on_paper().write(args.words.first().context("home config DIR")?.as_ref())?;
+            true
         }
         "mutate" => mutate::run(&*rules, &args.words)?,
         _ => bail!("{USAGE}"),

@@ -257,6 +257,7 @@ fn past_the_tunnel(f: Family, ports: &mut Ports) -> Vec<Case> {
             .refused()
             .relay(relay)
     };
+    let forged = udp(to.ip(), f.of(at::ROUTER_WAN), (to.port(), LISTEN_PORT));
     let spoofed = udp(to.ip(), f.of(at::INTERNET), (to.port(), LISTEN_PORT));
     let mut cases = vec![
         case("LAN -> the relay's address and port", udp(tv, to.ip(), (ports.next(), to.port()))),
@@ -267,6 +268,11 @@ fn past_the_tunnel(f: Family, ports: &mut Ports) -> Vec<Case> {
     let mut spoof = case("LAN in the relay's name -> internet", spoofed);
     spoof.refused = false;
     cases.push(spoof);
+    let mut forge = case("LAN in the relay's name -> the tunnel's port", forged);
+    forge.refused = false;
+    forge.seen = Place::Router;
+    forge.blocked = TUNNELLED.to_vec();
+    cases.push(forge);
     cases
 }
 

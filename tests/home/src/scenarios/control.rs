@@ -1,0 +1,157 @@
+//! The truth about a daemon that is hung or dead, wrong configuration, and a hostile client.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Scenario, Way, blocked, connect, connected, expect};
+use crate::flood::Flood;
+use crate::town::{LONG, Town};
+
+pub(crate) fn scenarios() -> Vec<(&'static str, Scenario)> {
+    vec![
+        ("a wrong configuration keeps the router blocked, and status says what is wrong", wrong),
+        ("a hung daemon: status tells the truth", hung),
+        ("a killed daemon leaves its policy, and the next one goes on", killed),
+        ("disarm with a dead daemon opens", disarm_dead),
+        ("hostile clients do not stall the daemon", hostile),
+        ("the wanted state is re-entered at every start", wanted),
+    ]
+}
+
+fn wrong(town: &mut Town) -> Result<String> {
+    connected(town, "r1")?;
+    let position = town.wan.position();
+    let file = town.dir.join("config/vpnd");
+    let text = std::fs::read_to_string(&file)?;
+    std::fs::write(
+        &file,
+        text.replace("192.0.2.11:51820", "relay.example:51820").replace("br-guest", "no such device"),
+    )?;
+    let _ = town.say(&["reload"])?;
+    town.until_word("blocked", LONG)?;
+    let said = town.say(&["status"])?;
+    let named = said.out.contains("vpnd") && (said.out.contains("r1") || said.out.contains("lan_device"));
+    ensure!(named, "the cause is not shown: {}", said.out);
+    let check = town.say(&["check"])?;
+    ensure!(check.code != 0, "check found nothing: {}", check.out);
+    let all = format!("{}{}", check.out, check.err);
+    ensure!(all.contains("relay.example") && all.contains("no such device"), "not all errors at once: {all}");
+    expect(&town.house.tv, Way::Nowhere)?;
+    town.judged(position, &[town.tunnelled(), blocked()].concat())?;
+    // Mended, it comes back by itself.
+    town.config.write(&town.dir.join("config"))?;
+    town.does(&["reload"])?;
+    town.until_word("connected", LONG)?;
+    Ok(said.out.lines().next().unwrap_or_default().to_owned())
+}
+
+fn hung(town: &mut Town) -> Result<String> {
+    connected(town, "r1")?;
+    town.signal(libc::SIGSTOP)?;
+    let start = Instant::now();
+    let said = town.say(&["status"])?;
+    let took = start.elapsed();
+    let (word, code) = town.word()?;
+    town.signal(libc::SIGCONT)?;
+    ensure!(said.out.contains("hung"), "status does not say that the daemon is hung: {}", said.out);
+    ensure!(took < LONG / 2, "status took {took:?}");
+    ensure!(word == "connected" && code == 0, "the tunnel still stands, status says {word}, exit {code}");
+    town.until("the daemon answers again", LONG, |town| Ok(!town.status()?["daemon"]["status"].is_null()))?;
+    Ok(format!("{}, after {:.1} s", said.out.lines().next().unwrap_or_default(), took.as_secs_f32()))
+}
+
+fn killed(town: &mut Town) -> Result<String> {
+    connected(town, "r1")?;
+    let position = town.wan.position();
+    let flood = Flood::start(&town.house, 100)?;
+    town.kill()?;
+    let said = town.say(&["status"])?;
+    ensure!(said.out.contains("not running"), "status does not say that the daemon is dead: {}", said.out);
+    ensure!(said.code == 0, "the tunnel still stands, exit {}", said.code);
+    expect(&town.house.tv, Way::Relay(0))?;
+    town.start_as_it_is()?;
+    town.until_word("connected", LONG)?;
+    let flown = flood.stop(&town.wan, position)?;
+    town.judged(position, &[town.tunnelled(), blocked()].concat())?;
+    Ok(format!("{flown}, none unlisted"))
+}
+
+fn disarm_dead(town: &mut Town) -> Result<String> {
+    connected(town, "r1")?;
+    town.does(&["lockdown", "on"])?;
+    town.kill()?;
+    town.does(&["disarm", "--yes"])?;
+    let (word, code) = town.word()?;
+    ensure!((word.as_str(), code) == ("open", 4), "status {word}, exit {code}");
+    expect(&town.house.tv, Way::Outside)?;
+    Ok(String::new())
+}
+
+fn hostile(town: &mut Town) -> Result<String> {
+    connected(town, "r1")?;
+    let path = town.dir.join("run/vpnd.sock");
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path)?);
+    ensure!(mode & 0o777 == 0o600, "the socket's mode is {mode:o}");
+    let mut open = Vec::new();
+    let attacks: [&[u8]; 7] = [
+        b"",
+        b"GET /v1/status HTTP/1.1\r\nX: ",
+        b"POST /v1/disconnect HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n",
+        b"POST /v1/connect HTTP/1.1\r\nContent-Length: 20\r\n\r\n{\"relay\":",
+        b"\xff\xfe\x00\x00\r\n\r\n",
+        b"GET /../../etc/passwd HTTP/1.1\r\n\r\n",
+        b"POST /v1/connect HTTP/1.1\r\nContent-Length: 12\r\n\r\n{\"relay\": 17",
+    ];
+    for _ in 0..5 {
+        for attack in attacks {
+            let mut stream = UnixStream::connect(&path).context("connecting to the control socket")?;
+            stream.set_read_timeout(Some(Duration::from_millis(50)))?;
+            let _ = stream.write_all(attack);
+            let mut answer = [0; 1024];
+            let got = stream.read(&mut answer).unwrap_or(0);
+            let text = String::from_utf8_lossy(answer.get(..got).unwrap_or_default()).into_owned();
+            ensure!(!text.contains(" 200 "), "{:?} was answered: {text}", String::from_utf8_lossy(attack));
+            open.push(stream);
+        }
+    }
+    let mut flood = UnixStream::connect(&path)?;
+    flood.set_write_timeout(Some(Duration::from_millis(200)))?;
+    let _ = flood.write_all(&vec![b'A'; 4 << 20]);
+    let start = Instant::now();
+    let (word, code) = town.word()?;
+    ensure!(
+        (word.as_str(), code) == ("connected", 0),
+        "with {} clients hanging: {word}, exit {code}",
+        open.len()
+    );
+    let took = start.elapsed();
+    drop(open);
+    connect(town, "r2")?;
+    expect(&town.house.tv, Way::Relay(1))?;
+    Ok(format!("status took {:.1} s beside 35 hanging clients", took.as_secs_f32()))
+}
+
+fn wanted(town: &mut Town) -> Result<String> {
+    connected(town, "r2")?;
+    town.kill()?;
+    town.start_as_it_is()?;
+    town.until_word("connected", LONG)?;
+    let relay = town.relay()?;
+    ensure!(relay == "r2", "r2 was wanted, {relay} is connected");
+    town.does(&["lockdown", "on"])?;
+    town.does(&["disconnect"])?;
+    town.until_word("blocked", LONG)?;
+    town.kill()?;
+    // As after a reboot: the tables are gone, the files are there.
+    town.house.router.nft("flush ruleset")?;
+    town.house.fw4()?;
+    town.start_as_it_is()?;
+    town.until_word("blocked", LONG)?;
+    let position = town.wan.position();
+    expect(&town.house.tv, Way::Nowhere)?;
+    town.judged(position, &blocked())?;
+    Ok(String::new())
+}

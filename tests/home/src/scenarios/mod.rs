@@ -1,0 +1,133 @@
+//! Tests with the real daemon and the kernel's WireGuard.
+
+mod attacks;
+mod barrier;
+mod control;
+mod inject;
+mod random;
+mod tunnel;
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::classify::State;
+use crate::house::{at, ip};
+use crate::ns::Netns;
+use crate::services::{ask_tcp, ask_udp, ping};
+use crate::suite::Test;
+use crate::town::{LONG, SOON, Town};
+
+type Scenario = fn(&mut Town) -> Result<String>;
+
+/// The scenarios; one town serves them all, and is built anew after a failure.
+#[must_use]
+pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
+    let town: Rc<RefCell<Option<Town>>> = Rc::default();
+    let mut all: Vec<(&str, Scenario)> = Vec::new();
+    all.extend(tunnel::scenarios());
+    all.extend(barrier::scenarios());
+    all.extend(attacks::scenarios());
+    all.extend(control::scenarios());
+    let mut tests: Vec<Test> = all
+        .into_iter()
+        .map(|(name, work)| {
+            let (town, vpnd) = (Rc::clone(&town), vpnd.clone());
+            Test::new(format!("guest: {name}"), move || in_town(&town, &vpnd, work))
+        })
+        .collect();
+    for call in inject::CALLS {
+        let (town, vpnd) = (Rc::clone(&town), vpnd.clone());
+        let name = format!("guest: each {} of daemon and nft fails once, under a flood", call.name);
+        tests.push(Test::new(name, move || in_town(&town, &vpnd, |town| inject::each(town, call, seed))));
+    }
+    for part in 1..=random::PARTS {
+        let (town, vpnd) = (Rc::clone(&town), vpnd.clone());
+        let name =
+            format!("guest: {} random transitions under a flood, part {part} (seed {seed})", random::EACH);
+        tests.push(Test::new(name, move || {
+            in_town(&town, &vpnd, |town| random::transitions(town, seed + part))
+        }));
+    }
+    tests
+}
+
+fn in_town(
+    town: &RefCell<Option<Town>>,
+    vpnd: &std::path::Path,
+    work: impl FnOnce(&mut Town) -> Result<String>,
+) -> Result<String> {
+    let mut kept = town.borrow_mut();
+    let mut town = match kept.take() {
+        Some(town) => town,
+        None => Town::build(vpnd)?,
+    };
+    town.fresh().context("starting afresh")?;
+    match work(&mut town) {
+        Ok(seen) => {
+            *kept = Some(town);
+            Ok(seen)
+        }
+        Err(error) => bail!("{error:#}\n    log: {}", town.log()),
+    }
+}
+
+/// Which way a client's question went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The internet saw relay `n`.
+    Relay(usize),
+    /// The internet saw the router's own address, or the client's: outside the tunnel.
+    Outside,
+    Nowhere,
+}
+
+fn way(seen: Option<IpAddr>) -> Way {
+    let Some(seen) = seen else { return Way::Nowhere };
+    at::RELAYS.iter().position(|pair| pair.iter().any(|a| ip(a) == seen)).map_or(Way::Outside, Way::Relay)
+}
+
+/// A host asks the internet, by UDP and TCP, in both families, all going the same way.
+fn all_ways(ns: &Netns) -> Result<Vec<Way>> {
+    let mut ways = Vec::new();
+    for address in at::INTERNET {
+        ways.push(way(ask_udp(ns, ip(address), SOON)?));
+        ways.push(way(ask_tcp(ns, ip(address), SOON)?));
+    }
+    Ok(ways)
+}
+
+fn expect(ns: &Netns, wanted: Way) -> Result<()> {
+    let ways = all_ways(ns)?;
+    ensure!(
+        ways.iter().all(|w| *w == wanted),
+        "{} reached the internet by {ways:?} (UDP and TCP over IPv4, then IPv6), wanted {wanted:?}",
+        ns.name()
+    );
+    for address in at::INTERNET {
+        let answered = ping(ns, ip(address), 3)?;
+        ensure!(answered == (wanted != Way::Nowhere), "{}: ping {address} answered: {answered}", ns.name());
+    }
+    Ok(())
+}
+
+/// Connected to relay `name` and verified.
+fn connected(town: &mut Town, name: &str) -> Result<()> {
+    town.start()?;
+    connect(town, name)
+}
+
+fn connect(town: &Town, name: &str) -> Result<()> {
+    town.does(&["connect", name, "--wait", "60"])?;
+    town.until_word("connected", LONG)?;
+    let relay = town.relay()?;
+    ensure!(relay == name, "asked for {name}, connected to {relay}");
+    Ok(())
+}
+
+fn blocked() -> Vec<State> {
+    vec![State::Blocked { api: false }]
+}
