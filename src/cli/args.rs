@@ -104,7 +104,7 @@ const VERBS: &[Spec] = &[
             ("wan", Some("DEV=PREFIX,…"), "a WAN device and its prefixes; may be given again"),
             ("lease", Some("DEV=SERVER"), "the DHCP server of a WAN device; may be given again"),
             ("api", Some("ADDRESS:PORT"), "an address of the provider's API; may be given again"),
-        ("dns", None, "connecting: as in a switch from connected"),
+            ("dns", None, "connecting: as in a switch from connected"),
         ],
     },
     Spec {

@@ -17,6 +17,10 @@ pub struct Settings {
     /// "Always require VPN": changes only what *disconnected* means.
     pub lockdown: bool,
     pub lan: Lan,
+    /// Names that WAN devices have or will have by `/etc/config/network`, sorted; never a LAN
+    /// device. Only for the routing rules that must stand before such a device does: which devices
+    /// are WAN is decided by what is not LAN.
+    pub wan_names: Vec<IfName>,
     /// Contract 2.8: prefixes behind the WAN that router and LAN may reach.
     pub allow_wan_private: Vec<IpNet>,
     /// Contract 2.8: multicast groups from the WAN (IPTV).
@@ -47,6 +51,7 @@ impl Settings {
             auto_connect: false,
             lockdown: false,
             lan,
+            wan_names: Vec::new(),
             allow_wan_private: Vec::new(),
             allow_wan_multicast: Vec::new(),
             allow_wan_service: Vec::new(),

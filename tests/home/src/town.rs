@@ -33,6 +33,8 @@ pub struct Town {
     pub config: Config,
     pub dir: PathBuf,
     vpnd: PathBuf,
+    /// Words before the daemon's own, e.g. a tracer that makes its system calls fail.
+    pub wrapper: Vec<String>,
     daemon: Option<Child>,
     starts: u32,
 }
@@ -81,7 +83,17 @@ impl Town {
         uplink.services.clear();
         uplink.lease_server = None;
         let wan = Capture::start(&house.isp, "cpe", Take::Arriving)?;
-        Ok(Self { house, wan, uplink, config, dir, vpnd: vpnd.to_owned(), daemon: None, starts: 0 })
+        Ok(Self {
+            house,
+            wan,
+            uplink,
+            config,
+            dir,
+            vpnd: vpnd.to_owned(),
+            wrapper: Vec::new(),
+            daemon: None,
+            starts: 0,
+        })
     }
 
     /// As after the first installation: no daemon, no state, no rules, relays well.
@@ -113,6 +125,7 @@ impl Town {
         }
         crate::raw::forget_flows(&self.house.router)?;
         self.config.main.clear();
+        self.wrapper.clear();
         self.wan.clear();
         Ok(())
     }
@@ -133,8 +146,11 @@ impl Town {
     pub fn start_as_it_is(&mut self) -> Result<()> {
         self.starts += 1;
         let log = fs::File::create(self.dir.join(format!("log-{}", self.starts)))?;
-        let mut command = Command::new(&self.vpnd);
-        command.arg("daemon").args(self.dirs());
+        let vpnd = self.vpnd.display().to_string();
+        let words: Vec<String> =
+            self.wrapper.iter().cloned().chain([vpnd, "daemon".to_owned()]).chain(self.dirs()).collect();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.daemon = Some(self.house.router.spawn(&mut command)?);
         self.until("the daemon answers", LONG, |town| Ok(!town.status()?["daemon"]["status"].is_null()))

@@ -3,6 +3,7 @@
 mod attacks;
 mod barrier;
 mod control;
+mod inject;
 mod random;
 mod tunnel;
 
@@ -38,6 +39,11 @@ pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
             Test::new(format!("guest: {name}"), move || in_town(&town, &vpnd, work))
         })
         .collect();
+    for call in inject::CALLS {
+        let (town, vpnd) = (Rc::clone(&town), vpnd.clone());
+        let name = format!("guest: each {} of daemon and nft fails once, under a flood", call.name);
+        tests.push(Test::new(name, move || in_town(&town, &vpnd, |town| inject::each(town, call, seed))));
+    }
     for part in 1..=random::PARTS {
         let (town, vpnd) = (Rc::clone(&town), vpnd.clone());
         let name =
