@@ -244,17 +244,9 @@ fn flows_in(town: &mut Town) -> Result<String> {
 
 fn sizes(town: &mut Town) -> Result<String> {
     connected(town, "r1")?;
-    let mtu: u32 = town
-        .house
-        .router
-        .run("cat", &["/sys/class/net/vpnd0/mtu"])
-        .map_or(0, |t| t.trim().parse().unwrap_or(0));
     let link = town.house.router.run("ip", &["-o", "link", "show", "vpnd0"])?;
-    let mtu = if mtu == 0 {
-        link.split_whitespace().skip_while(|w| *w != "mtu").nth(1).and_then(|m| m.parse().ok()).unwrap_or(0)
-    } else {
-        mtu
-    };
+    let mtu: u32 =
+        link.split_whitespace().skip_while(|w| *w != "mtu").nth(1).and_then(|m| m.parse().ok()).unwrap_or(0);
     ensure!((1280..=1440).contains(&mtu), "MTU {mtu}: {link}");
     let position = town.wan.position();
     // Segments as large as the client's own link allows: clamping must make them fit.
