@@ -92,6 +92,8 @@ fn run() -> Result<bool> {
             Config::on_paper().write(args.words.first().context("home config DIR")?.as_ref())?;
             true
         }
+        "bench" => home::bench::run(&args.vpnd)?,
+        "demo" => home::demo::run(&args.vpnd)?,
         "mutate" => mutate::run(&*rules, &args.words)?,
         _ => bail!("{USAGE}"),
     };

@@ -180,6 +180,11 @@ impl Town {
         Ok(())
     }
 
+    #[must_use]
+    pub fn daemon_pid(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Child::id)
+    }
+
     /// SIGKILL, if there is a daemon.
     ///
     /// # Errors
@@ -335,6 +340,16 @@ impl Town {
     #[must_use]
     pub fn tunnelled(&self) -> Vec<State> {
         vec![State::Connecting { relays: (0..3).map(relay_endpoint).collect() }]
+    }
+}
+
+impl Town {
+    /// Every state of a router that enforces, whatever relay it is at.
+    #[must_use]
+    pub fn tunnelled_or_blocked(&self) -> Vec<State> {
+        let mut states = self.tunnelled();
+        states.push(State::Blocked { api: false });
+        states
     }
 }
 
