@@ -6,9 +6,11 @@
 //! packets, [`wire`] captures, [`classify`] the contract, [`probes`] one packet from somewhere and
 //! where it came out.
 
+pub mod bench;
 pub mod cells;
 pub mod classify;
 pub mod config;
+pub mod demo;
 pub mod flood;
 pub mod hand;
 pub mod home;
@@ -19,6 +21,7 @@ pub mod ns;
 pub mod packets;
 pub mod probes;
 pub mod raw;
+pub mod reads;
 pub mod scenarios;
 pub mod selftest;
 pub mod services;

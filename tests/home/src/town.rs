@@ -110,15 +110,11 @@ impl Town {
         }
         let router = &self.house.router;
         router.nft("flush ruleset")?;
-        let _ = router.ip("link del vpnd0");
+        // Whatever a scenario left: -force goes on where a line fails.
+        let _ = router.output("ip", &["-force", "-batch", "-"], LEFTOVERS)?;
         for family in ["-4", "-6"] {
-            let _ = router.run("ip", &[family, "rule", "flush"]);
-            for table in ["local", "main", "default"] {
-                let priority = match table {
-                    "local" => "0",
-                    "main" => "32766",
-                    _ => "32767",
-                };
+            router.run("ip", &[family, "rule", "flush"])?;
+            for (priority, table) in [("32766", "main"), ("32767", "default")] {
                 let _ = router.run("ip", &[family, "rule", "add", "pref", priority, "lookup", table]);
             }
         }
@@ -182,6 +178,11 @@ impl Town {
         // SAFETY: plain call; the child is ours and not yet waited for.
         ensure!(unsafe { libc::kill(pid as i32, signal) } == 0, "signal {signal} to {pid}");
         Ok(())
+    }
+
+    #[must_use]
+    pub fn daemon_pid(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Child::id)
     }
 
     /// SIGKILL, if there is a daemon.
@@ -342,12 +343,36 @@ impl Town {
     }
 }
 
+impl Town {
+    /// Every state of a router that enforces, whatever relay it is at.
+    #[must_use]
+    pub fn tunnelled_or_blocked(&self) -> Vec<State> {
+        let mut states = self.tunnelled();
+        states.push(State::Blocked { api: false });
+        states
+    }
+}
+
 impl Drop for Town {
     fn drop(&mut self) {
         let _ = self.kill();
         let _ = fs::remove_dir_all(&self.dir);
     }
 }
+
+const LEFTOVERS: &str = "\
+link del vpnd0
+route flush table 7651
+route flush table 7652
+route del 198.51.100.0/24 via 203.0.113.1
+route del 0.0.0.0/1 via 203.0.113.1
+route del 128.0.0.0/1 via 203.0.113.1
+route del 2001:db8:100::/64 via 2001:db8:203::1
+route del ::/1 via 2001:db8:203::1
+link set wan up
+addr replace 203.0.113.2/24 dev wan
+addr replace 2001:db8:203::2/64 dev wan nodad
+";
 
 /// A WireGuard key pair, in base64.
 fn key_pair(house: &House) -> Result<(String, String)> {
