@@ -184,6 +184,21 @@ fn block_status_disarm_without_a_daemon() {
         assert_eq!(json["kernel"]["rules"]["state"], "boot");
         assert_eq!(json["daemon"]["running"], false);
 
+        // A mistake in one line of the LAN list does not lock out those whom the list named.
+        std::fs::write(
+            r.0.join("state/lan.json"),
+            r#"{"devices":[{"name":"br-lan","prefixes":[],"forward":true}],"routes":[]}"#,
+        )
+        .unwrap();
+        r.config("vpnd", "config vpnd main\n\tlist lan_device 'br lan'\n\tlist lan_device 'br-guest'\n");
+        r.expect("block", 0, "a configuration with errors and the list kept from before");
+        let rules = Command::new("nft").args(["list", "chain", "inet", "vpnd", "input"]).output().unwrap();
+        let rules = String::from_utf8(rules.stdout).unwrap();
+        for device in ["br-lan", "br-guest"] {
+            assert!(rules.contains(&format!("\"{device}\" : goto lan_to_router")), "{device}: {rules}");
+        }
+        std::fs::remove_file(r.0.join("state/lan.json")).unwrap();
+
         // No configuration, then a corrupt one: still blocked (contract 4.5).
         for text in ["config vpnd 'main", "\0\u{1b}[2J"] {
             r.config("vpnd", text);

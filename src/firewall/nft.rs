@@ -68,9 +68,12 @@ impl Nft {
     pub fn apply(&self, ruleset: &Ruleset) -> Result<InForce, Error> {
         let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
         if former.is_none() {
-            // A daemon that was started anew: what a former one left is worth keeping as well.
+            // A daemon that was started anew: what a former one left is worth keeping as well. What
+            // cannot be read must not keep new rules away: a dormant table lists as nothing.
             *former = self
-                .listed()?
+                .listed()
+                .ok()
+                .flatten()
                 .map(|table| Former { batch: reloadable(&table.listing), hash: table.normal.hash() });
         }
         let batch = ruleset.to_json();
