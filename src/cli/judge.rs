@@ -187,6 +187,12 @@ fn with_daemon(status: &Status, table: &Table, kernel: &Kernel) -> Report {
             format!("the daemon says connected, but the rules in force are those of {}", table.state),
         ),
         TunnelState::Connected => match &kernel.device {
+            // Verified means that there was a handshake with this very peer.
+            Ok(Some(Device { handshake_age_s: None, .. })) => Report::new(
+                Word::Error,
+                "the daemon says connected, but the tunnel has no session with any relay; nothing leaves",
+            )
+            .warn("'vpnd reconnect' builds the tunnel anew"),
             Ok(Some(_)) => Report::new(Word::Connected, "verified by a probe inside the tunnel"),
             Ok(None) => Report::new(
                 Word::Error,

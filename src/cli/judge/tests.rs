@@ -42,7 +42,7 @@ pub fn says(words: &str) -> Daemon {
 
 const HASH: &str = "a1b2c3d4e5f60718";
 
-/// "connected barrier age=12", "none", "unreadable", "blocked", "connected nodevice".
+/// "connected barrier age=12", "none", "unreadable", "blocked", "connected nosession".
 pub fn kernel(words: &str) -> Kernel {
     let mut words = words.split(' ');
     let first = words.next().unwrap();
@@ -54,7 +54,7 @@ pub fn kernel(words: &str) -> Kernel {
             "unreadable" => Err("nft: Operation not permitted".into()),
             state => Ok(Some(Table { state: state.parse().unwrap(), hash: HASH.into() })),
         },
-        device: if age.is_some() {
+        device: if age.is_some() || rest.contains(&"nosession") {
             Ok(Some(Device { handshake_age_s: age, rx: 1_300_000, tx: 4096 }))
         } else {
             Ok(None)
@@ -106,6 +106,8 @@ fn the_verdicts() {
         ("dead", "none barrier", true, Error, "RULES ARE GONE"),
         ("dead", "none barrier", false, Error, "barrier is still there"),
         ("connected", "connected barrier", true, Error, "device is gone"),
+        ("connected", "connected barrier nosession", true, Error, "no session with any relay"),
+        ("dead", "connected barrier nosession", true, Blocked, "silent"),
         ("connected hash", "connected barrier age=1", true, Error, "enforces other rules"),
         ("connected nopolicy", "connected barrier age=1", true, Error, "the daemon put none"),
         ("connected", "blocked barrier age=1", true, Error, "rules in force are those of blocked"),
