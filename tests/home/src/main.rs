@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use home::config::Config;
 use home::vpnd::{Rules, Vpnd};
-use home::{mutate, native, scenarios, selftest, suite, transitions};
+use home::{bench, demo, mutate, native, scenarios, selftest, suite, transitions};
 
 const USAGE: &str = "\
 home list                         names of all tests
@@ -92,6 +92,8 @@ fn run() -> Result<bool> {
             Config::on_paper().write(args.words.first().context("home config DIR")?.as_ref())?;
             true
         }
+        "demo" => demo::run(&args.vpnd)?,
+        "bench" => bench::run(&args.vpnd)?,
         "mutate" => mutate::run(&*rules, &args.words)?,
         _ => bail!("{USAGE}"),
     };
