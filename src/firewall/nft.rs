@@ -128,8 +128,13 @@ impl Nft {
 
     /// Is it the ruleset that is in force, in full? If not, says what differs.
     fn check(&self, wanted: &Ruleset) -> Result<InForce, String> {
-        let Some(table) = self.listed().map_err(|error| error.to_string())? else {
-            return Err("table inet vpnd is missing".to_owned());
+        // Not asked first whether it exists, as after loading it nearly always does.
+        let table = match self.listing() {
+            Ok(table) => table,
+            Err(error) => {
+                let missing = matches!(self.exists(), Ok(false));
+                return Err(if missing { "table inet vpnd is missing".to_owned() } else { error.to_string() });
+            }
         };
         match table.normal.difference(&wanted.normal()) {
             Some(difference) => Err(difference),
@@ -163,15 +168,17 @@ impl Nft {
     }
 
     fn listed(&self) -> Result<Option<Listed>, Error> {
-        if !self.exists()? {
-            return Ok(None);
-        }
+        if self.exists()? { self.listing().map(Some) } else { Ok(None) }
+    }
+
+    /// The table, which is there.
+    fn listing(&self) -> Result<Listed, Error> {
         let output = self.run(&["-j", "list", "table", "inet", TABLE], String::new(), LISTING)?;
         let unreadable = |why: String| Error::Unreadable { what: LISTING, why };
         let listing: Value =
             serde_json::from_slice(&output.stdout).map_err(|error| unreadable(error.to_string()))?;
         let normal = Normal::of_listing(&listing).map_err(unreadable)?;
-        Ok(Some(Listed { listing, normal }))
+        Ok(Listed { listing, normal })
     }
 
     /// Asked apart from listing: an absent table and a failure have the same exit code.

@@ -42,9 +42,16 @@ impl Ledger {
         Self { epochs: Vec::new(), steps: Vec::new(), leaks: Vec::new(), judged: 0 }
     }
 
-    /// A new step begins now, and while it has not settled any of `states` may be in force.
+    /// A new step begins now, and any of `states` may be in force from now on. Frames that were
+    /// on their way belong to the step before.
     pub fn step(&mut self, states: &[State]) {
+        let in_flight = if self.steps.is_empty() { Duration::ZERO } else { IN_FLIGHT };
         self.steps.push(Tally::default());
+        self.epoch(SystemTime::now() + in_flight, states);
+    }
+
+    /// Within a step: from now on any of `states`.
+    pub fn may_be(&mut self, states: &[State]) {
         self.epoch(SystemTime::now(), states);
     }
 
