@@ -98,7 +98,9 @@ impl Stream {
         let mut trips = Vec::new();
         for frame in frames {
             let Some((port, _)) = answer(&frame) else { continue };
-            let Some(trip) = times.get(&port).and_then(|sent| frame.at.duration_since(*sent).ok()) else { continue };
+            let Some(trip) = times.get(&port).and_then(|sent| frame.at.duration_since(*sent).ok()) else {
+                continue;
+            };
             if trip < EVERY * FLOWS / 2 {
                 trips.push(trip);
             }
@@ -184,7 +186,8 @@ mod tests {
     fn the_gap_is_around_the_first_sight_of_the_next_way() {
         let start = SystemTime::UNIX_EPOCH;
         let sight = |ms, exit: &str| Sight { at: start + Duration::from_millis(ms), exit: ip(exit) };
-        let sights = [sight(0, "10.0.0.1"), sight(5, "10.0.0.1"), sight(30, "10.0.0.2"), sight(35, "10.0.0.2")];
+        let sights =
+            [sight(0, "10.0.0.1"), sight(5, "10.0.0.1"), sight(30, "10.0.0.2"), sight(35, "10.0.0.2")];
         assert_eq!(gap(&sights, ip("10.0.0.2")), Some(Duration::from_millis(25)));
         assert_eq!(gap(&sights, ip("10.0.0.1")), None);
         assert_eq!(gap(&sights, ip("10.0.0.3")), None);

@@ -14,10 +14,18 @@ use crate::services::{ECHO, talk};
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// The host answered and says whom it sees.
-    Seen { by: IpAddr, after: Duration },
+    Seen {
+        by: IpAddr,
+        after: Duration,
+    },
     /// The router refused, with the error that the client's program gets.
-    Refused { error: String, after: Duration },
-    Silence { after: Duration },
+    Refused {
+        error: String,
+        after: Duration,
+    },
+    Silence {
+        after: Duration,
+    },
 }
 
 impl std::fmt::Display for Answer {
@@ -55,7 +63,9 @@ fn ask_one(to: SocketAddr, patience: Duration) -> Answer {
     match told {
         Ok(Some(by)) => Answer::Seen { by, after },
         Ok(None) => Answer::Silence { after },
-        Err(e) if matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => Answer::Silence { after },
+        Err(e) if matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => {
+            Answer::Silence { after }
+        }
         Err(e) => {
             let text = e.to_string();
             let error = text.split(" (os error").next().unwrap_or(&text).to_lowercase();
