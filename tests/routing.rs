@@ -486,6 +486,13 @@ fn the_tunnel_carries_router_and_lan_until_it_is_gone() {
     assert_eq!(send("cli", INTERNET6, From::default()), (0, 0));
 
     raise(&house, &settings(), Some(stance()));
+    // A route of `main` that refuses holds for the router alone, and opens nothing.
+    house.sh("rtr", "ip route add blackhole 198.51.100.5; ip -6 route add prohibit 2001:db8:100::5");
+    for to in ["198.51.100.5", "2001:db8:100::5"] {
+        assert_eq!(send("rtr", to, From::default()), (0, 0), "{to}");
+        assert_eq!(send("cli", to, From::default()), (0, FRAMES), "{to}");
+    }
+
     house.sh("rtr", "ip link del vpnd0");
     for to in [INTERNET, INTERNET6] {
         assert_eq!(send("cli", to, From::default()), (0, 0), "the tunnel was deleted");
