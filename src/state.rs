@@ -78,9 +78,15 @@ impl StateDir {
     }
 
     /// # Errors
-    /// [`Error::Write`]; the former content stays.
+    /// [`Error::Write`]; the former content stays, unless it would open what is to be closed (a
+    /// full flash): then there is none, which beside the marker counts as closed.
     pub fn store_wanted(&self, wanted: &Stored) -> Result<(), Error> {
-        write_json(&self.file("wanted.json"), wanted)
+        let path = self.file("wanted.json");
+        let result = write_json(&path, wanted);
+        if result.is_err() && wanted.closes() && self.wanted().is_some_and(|former| !former.closes()) {
+            let _ = fs::remove_file(&path);
+        }
+        result
     }
 
     /// Whether the marker is there. A marker that cannot be looked at counts as there.

@@ -184,6 +184,21 @@ fn block_status_disarm_without_a_daemon() {
         assert_eq!(json["kernel"]["rules"]["state"], "boot");
         assert_eq!(json["daemon"]["running"], false);
 
+        // A mistake in one line of the LAN list does not lock out those whom the list named.
+        std::fs::write(
+            r.0.join("state/lan.json"),
+            r#"{"devices":[{"name":"br-lan","prefixes":[],"forward":true}],"routes":[]}"#,
+        )
+        .unwrap();
+        r.config("vpnd", "config vpnd main\n\tlist lan_device 'br lan'\n\tlist lan_device 'br-guest'\n");
+        r.expect("block", 0, "a configuration with errors and the list kept from before");
+        let rules = Command::new("nft").args(["list", "chain", "inet", "vpnd", "input"]).output().unwrap();
+        let rules = String::from_utf8(rules.stdout).unwrap();
+        for device in ["br-lan", "br-guest"] {
+            assert!(rules.contains(&format!("\"{device}\" : goto lan_to_router")), "{device}: {rules}");
+        }
+        std::fs::remove_file(r.0.join("state/lan.json")).unwrap();
+
         // No configuration, then a corrupt one: still blocked (contract 4.5).
         for text in ["config vpnd 'main", "\0\u{1b}[2J"] {
             r.config("vpnd", text);
@@ -201,6 +216,51 @@ fn block_status_disarm_without_a_daemon() {
         r.expect("status", 4, "open: not armed");
         assert!(!r.0.join("state/armed").exists());
         r.expect("disarm --yes", 0, "disarmed");
+    })
+    .join()
+    .unwrap();
+}
+
+/// Contract section 1: a disarm by hand is what the daemon's would be.
+#[test]
+fn disarm_without_a_daemon_ends_lockdown_and_the_tunnels_flows() {
+    use vpnd::firewall::conntrack;
+    // SAFETY: geteuid has no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("needs root for a network namespace: not run");
+        return;
+    }
+    std::thread::spawn(|| {
+        // SAFETY: affects this thread only, which ends with this test.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0);
+        let sh = |line: &str| assert!(Command::new("sh").args(["-c", line]).status().unwrap().success());
+        sh("ip link set lo up; ip addr add 10.64.0.2/32 dev lo; nft add table inet nat;
+            nft 'add chain inet nat post { type nat hook postrouting priority 100; }';
+            nft add rule inet nat post ip daddr 127.0.0.1 udp dport 7777 snat ip to 10.64.0.2");
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        for port in [7777, 7778] {
+            let _ = socket.send_to(b"x", ("127.0.0.1", port));
+        }
+        let ports = || -> Vec<u16> {
+            let mut all: Vec<_> =
+                conntrack::flows().unwrap().iter().map(|flow| flow.original.destination_port).collect();
+            all.sort_unstable();
+            all
+        };
+        assert_eq!(ports(), [7777, 7778], "control");
+
+        let r = Router::new("disarm");
+        r.config("vpnd", &VPND.replace("option enabled '1'", "option enabled '1'\n\toption lockdown '1'"));
+        r.arm();
+        r.expect("disarm --yes", 0, "disarmed: as if vpnd were not there");
+        assert_eq!(ports(), [7778], "translated to the tunnel's address, it would go out in plaintext");
+        let wanted = std::fs::read_to_string(r.0.join("state/wanted.json")).unwrap();
+        let wanted: serde_json::Value = serde_json::from_str(&wanted).unwrap();
+        assert_eq!(
+            wanted["lockdown"],
+            serde_json::json!({ "on": false, "option_then": true }),
+            "the next start would block again"
+        );
     })
     .join()
     .unwrap();

@@ -1,5 +1,5 @@
 //! Table tests of the configuration: one text file per case under tests/golden/config, holding the
-//! files of /etc/config and what is expected of them. `VPND_UPDATE_GOLDEN=1` rewrites what is expected.
+//! files of /etc/config and what is expected of them. `UPDATE_GOLDEN=1` rewrites what is expected.
 
 #![allow(clippy::unwrap_used)] // helpers of tests, outside of test functions
 
@@ -70,6 +70,7 @@ fn render_settings(out: &mut String, settings: &Settings) {
     fn all<T: std::fmt::Debug>(items: &[T]) -> Vec<String> {
         items.iter().map(|item| format!("{item:?}")).collect()
     }
+    list("wan name", settings.wan_names.iter().map(ToString::to_string).collect());
     list("allow_wan_private", all(&settings.allow_wan_private));
     list("allow_wan_multicast", all(&settings.allow_wan_multicast));
     list("allow_wan_service", all(&settings.allow_wan_service));
@@ -118,7 +119,7 @@ fn unescaped(data: &[u8]) -> Vec<u8> {
 #[test]
 fn golden() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/config");
-    let update = std::env::var_os("VPND_UPDATE_GOLDEN").is_some();
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let mut count = 0;
     let mut wrong = Vec::new();
     for entry in fs::read_dir(&cases).unwrap() {

@@ -1,142 +1,12 @@
-//! The command line: one table of verbs, from which parsing and every `--help` come.
+//! The command line, parsed by the table of verbs.
 
 use std::ffi::OsString;
-use std::fmt::Write;
 use std::path::PathBuf;
 
 use lexopt::{Arg, Parser, ValueExt};
 
+use super::verbs::{Opt, Spec, VERBS, details, overview};
 use crate::state::{RunDir, StateDir};
-
-/// An option of one verb: its long name, what its value is called (None: a flag), what it does.
-type Opt = (&'static str, Option<&'static str>, &'static str);
-
-struct Spec {
-    verb: &'static str,
-    /// As in the usage line.
-    values: &'static str,
-    /// At least, at most.
-    count: (usize, usize),
-    does: &'static str,
-    options: &'static [Opt],
-}
-
-const YES: Opt = ("yes", None, "do not ask for confirmation");
-
-const VERBS: &[Spec] = &[
-    Spec {
-        verb: "status",
-        values: "",
-        count: (0, 0),
-        does: "say whether the router is connected, blocked or open: from the daemon and from the kernel itself",
-        options: &[("json", None, "as JSON"), ("watch", None, "again every second, until Ctrl-C")],
-    },
-    Spec {
-        verb: "connect",
-        values: "[RELAY]",
-        count: (0, 1),
-        does: "build a tunnel to a relay (a name, city or country; none: any) and wait until it is verified",
-        options: &[
-            ("no-wait", None, "return as soon as the daemon has taken the word"),
-            ("wait", Some("SECONDS"), "wait at most this long (default 30)"),
-        ],
-    },
-    Spec {
-        verb: "disconnect",
-        values: "",
-        count: (0, 0),
-        does: "take the tunnel down; opens the router unless lockdown is on",
-        options: &[],
-    },
-    Spec { verb: "reconnect", values: "", count: (0, 0), does: "build the tunnel anew", options: &[] },
-    Spec {
-        verb: "lockdown",
-        values: "on|off",
-        count: (1, 1),
-        does: "\"always require VPN\": on, a disconnected router blocks",
-        options: &[],
-    },
-    Spec {
-        verb: "relays",
-        values: "[FILTER]",
-        count: (0, 1),
-        does: "list the relays whose name, country or city contains FILTER",
-        options: &[("json", None, "as JSON")],
-    },
-    Spec {
-        verb: "disarm",
-        values: "",
-        count: (0, 0),
-        does: "end all blocking, lockdown included; works with a dead daemon too",
-        options: &[YES],
-    },
-    Spec {
-        verb: "import",
-        values: "FILE.conf",
-        count: (1, 1),
-        does: "take tunnel and relay from a wg-quick file into the configuration",
-        options: &[("name", Some("NAME"), "the relay's name (default: the file's)")],
-    },
-    Spec {
-        verb: "check",
-        values: "",
-        count: (0, 0),
-        does: "read the configuration and say all that is wrong with it",
-        options: &[],
-    },
-    Spec {
-        verb: "block",
-        values: "",
-        count: (0, 0),
-        does: "put the boot policy in force at once, without the daemon",
-        options: &[("if-armed", None, "only if the router is armed; otherwise do nothing")],
-    },
-    Spec {
-        verb: "ruleset",
-        values: "",
-        count: (0, 0),
-        does: "print the rules of a state; needs neither root nor a kernel",
-        options: &[
-            ("state", Some("STATE"), "boot, blocked (also: error, lockdown), connecting, connected"),
-            ("format", Some("nft|json"), "default nft"),
-            ("relay", Some("NAME"), "default: the first one configured"),
-            ("listen-port", Some("PORT"), "the tunnel's own port, default 51820"),
-            ("wan", Some("DEV=PREFIX,…"), "a WAN device and its prefixes; may be given again"),
-            ("lease", Some("DEV=SERVER"), "the DHCP server of a WAN device; may be given again"),
-            ("api", Some("ADDRESS:PORT"), "an address of the provider's API; may be given again"),
-        ("dns", None, "connecting: as in a switch from connected"),
-        ],
-    },
-    Spec {
-        verb: "lease",
-        values: "DEVICE [SERVER]",
-        count: (1, 2),
-        does: "tell the daemon of the DHCP server that DEVICE has its lease from (none: it lost it)",
-        options: &[],
-    },
-    Spec {
-        verb: "reload",
-        values: "",
-        count: (0, 0),
-        does: "have the daemon read the configuration again",
-        options: &[],
-    },
-    Spec {
-        verb: "daemon",
-        values: "",
-        count: (0, 0),
-        does: "run in the foreground until SIGTERM; the init script does this",
-        options: &[],
-    },
-];
-
-const GLOBALS: &[Opt] = &[
-    ("config-dir", Some("DIR"), "UCI files, default /etc/config"),
-    ("run-dir", Some("DIR"), "the control socket, default /var/run/vpnd"),
-    ("state-dir", Some("DIR"), "wanted state and marker, default /etc/vpnd"),
-    ("help", None, "this text; after a verb, that verb's"),
-    ("version", None, "the version"),
-];
 
 /// A verb's arguments, checked against the table.
 #[derive(Debug, PartialEq, Eq)]
@@ -263,45 +133,9 @@ fn option(spec: Option<&'static Spec>, name: &str) -> Result<&'static Opt, Strin
         .ok_or_else(|| format!("{} knows no option --{name}; see 'vpnd {} --help'", spec.verb, spec.verb))
 }
 
-fn usage(spec: &Spec) -> String {
-    if spec.values.is_empty() { spec.verb.to_owned() } else { format!("{} {}", spec.verb, spec.values) }
-}
-
-fn overview() -> String {
-    let mut out = "usage: vpnd VERB [OPTIONS]\n\n".to_owned();
-    for spec in VERBS {
-        let _ = writeln!(out, "  {:22} {}", usage(spec), spec.does);
-    }
-    out.push('\n');
-    list(&mut out, GLOBALS);
-    out.push_str("\nExit: status 0 connected, 3 blocked, 4 open, 1 error; other verbs 0 done, 1 failed.");
-    out
-}
-
-fn details(spec: &Spec) -> String {
-    let mut out = format!("usage: vpnd {} [OPTIONS]\n\n{}.\n\n", usage(spec), sentence(spec.does));
-    list(&mut out, spec.options);
-    list(&mut out, GLOBALS);
-    out.trim_end().to_owned()
-}
-
-fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
-}
-
-fn list(out: &mut String, options: &[Opt]) {
-    for (name, value, does) in options {
-        let left = match value {
-            Some(value) => format!("--{name} {value}"),
-            None => format!("--{name}"),
-        };
-        let _ = writeln!(out, "  {left:22} {does}");
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::verbs::usage;
     use super::*;
 
     fn parsed(line: &str) -> Result<Parsed, String> {

@@ -26,7 +26,7 @@ pub fn run(input: &Input) -> Outcome {
     let in_force = Nft::new(kernel::nft_program()).apply(&rules).map_err(|e| format!("NOT BLOCKED: {e}"))?;
     text::say(&format!(
         "blocked: table {} ({}) in force after {} ms; LAN from {source}",
-        super::judge::short(&in_force.hash.to_string()),
+        in_force.hash,
         in_force.state,
         start.elapsed().as_millis()
     ));
@@ -43,15 +43,16 @@ pub fn settings(input: &Input, state: &StateDir) -> (Settings, String) {
     for problem in &problems {
         eprintln!("vpnd block: {}", text::clean(&problem.to_string()));
     }
-    if !settings.lan.devices.is_empty() {
-        return (settings, "a configuration with errors".to_owned());
-    }
-    match state.kept_lan() {
-        Ok(Some(lan)) => (Settings::fallback(lan), "the list kept from before".to_owned()),
-        Ok(None) => (settings, "nowhere: forwarding is closed".to_owned()),
-        Err(error) => {
-            eprintln!("vpnd block: {}", text::clean(&error.to_string()));
-            (settings, "nowhere: forwarding is closed".to_owned())
-        }
-    }
+    let kept = state.kept_lan().unwrap_or_else(|error| {
+        eprintln!("vpnd block: {}", text::clean(&error.to_string()));
+        None
+    });
+    let source = match (settings.lan.devices.is_empty(), &kept) {
+        (false, None) => "a configuration with errors",
+        (false, Some(_)) => "a configuration with errors and the list kept from before",
+        (true, Some(_)) => "the list kept from before",
+        (true, None) => "nowhere: forwarding is closed",
+    };
+    let lan = settings.lan.clone().with_kept(kept.unwrap_or_default());
+    (Settings::fallback(lan), source.to_owned())
 }

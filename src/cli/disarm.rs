@@ -4,11 +4,14 @@ use std::io::{IsTerminal, Write};
 
 use super::args::Input;
 use super::{DONE, Outcome, ask, kernel, text};
+use crate::config::Settings;
 use crate::control::Request;
 use crate::control::client::{self, Error};
-use crate::firewall::Nft;
-use crate::machine::Stored;
+use crate::firewall::{Nft, conntrack};
+use crate::machine::{LockdownWord, Stored};
+use crate::policy::{Stance, flows};
 use crate::routing::{Router, sysctl};
+use crate::state::RunDir;
 use crate::tunnel;
 
 const WHAT: &str = "This ends all blocking: tunnel, rules, routing barrier and lockdown go, and\n\
@@ -65,19 +68,38 @@ fn done_by_daemon(input: &Input) -> Outcome {
 /// What goes, and how.
 type Step<'a> = (&'static str, &'a dyn Fn() -> Result<(), String>);
 
-/// Contract section 1, opening: under the old policy the tunnel goes; the open policy comes
-/// after it, the marker last.
+/// What [`crate::machine::Event::Disarm`] leaves behind: no tunnel, and lockdown off against the
+/// option of that name, or the next start would block again.
+fn disarmed(before: Option<Stored>, settings: &Settings) -> Stored {
+    let lockdown = Some(LockdownWord { on: false, option_then: settings.lockdown });
+    Stored { connect: false, lockdown, latched: false, ..before.unwrap_or_default() }
+}
+
+/// Flows that the open router must not take over: one that is translated to the tunnel's address
+/// would go out in plaintext. LAN flows stay, an SSH session is one.
+async fn delete_flows(input: &Input, settings: &Settings) -> Result<(), String> {
+    let device = tunnel::DEVICE.parse()?;
+    let leases = RunDir::new(&input.run_dir).leases();
+    let router = Router::open().map_err(|e| e.to_string())?;
+    let facts = router.facts(settings, &device, &leases).await.map_err(|e| e.to_string())?;
+    let fits = |flow: &_| flows::fits(flow, &Stance::Blocked { api: false }, settings, &facts, false);
+    conntrack::delete_unfit(fits).map(drop).map_err(|e| e.to_string())
+}
+
+/// Contract section 1, opening: under the old policy the tunnel and then its flows go; the open
+/// policy comes after them, the marker last.
 fn by_hand(input: &Input) -> Outcome {
     let state = input.state();
-    let wanted = Stored { connect: false, ..state.wanted().unwrap_or_default() };
-    let steps: [Step<'_>; 6] = [
+    let (settings, _) = super::block::settings(input, &state);
+    let steps: [Step<'_>; 7] = [
         ("wanted state", &|| {
-            let word = Stored { lockdown: None, latched: false, ..wanted.clone() };
+            let word = disarmed(state.wanted(), &settings);
             state.store_wanted(&word).map_err(|e| e.to_string())
         }),
         ("tunnel device", &|| {
             kernel::in_runtime(async { tunnel::destroy().await.map_err(|e| e.to_string()) })
         }),
+        ("flows", &|| kernel::in_runtime(delete_flows(input, &settings))),
         ("routing barrier", &|| {
             kernel::in_runtime(async {
                 Router::open().map_err(|e| e.to_string())?.lower().await.map_err(|e| e.to_string())
@@ -101,7 +123,7 @@ fn by_hand(input: &Input) -> Outcome {
         }
     }
     if failed > 0 {
-        return Err(format!("{failed} of 6 steps failed; what is left may still block: see 'vpnd status'"));
+        return Err(format!("{failed} of 7 steps failed; what is left may still block: see 'vpnd status'"));
     }
     text::say("disarmed: as if vpnd were not there");
     Ok(DONE)

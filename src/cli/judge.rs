@@ -9,6 +9,7 @@ use crate::policy::PolicyState;
 
 /// WireGuard takes no packet of a session older than this (REJECT_AFTER_TIME, whitepaper section 6).
 const SESSION_S: u64 = 180;
+const NO_DAEMON: &str = "daemon not running";
 
 /// The daemon's answer, or why there is none.
 #[derive(Debug, Clone)]
@@ -111,7 +112,7 @@ pub fn judge(daemon: &Daemon, kernel: &Kernel, kept: &Kept) -> Report {
         Ok(None) => without_table(daemon, kernel, kept),
         Ok(Some(table)) => match daemon {
             Daemon::Answers(status) => with_daemon(status, table, kernel),
-            Daemon::Dead => on_its_own(table, kernel, "daemon not running"),
+            Daemon::Dead => on_its_own(table, kernel, NO_DAEMON),
             Daemon::Hung(_) => on_its_own(table, kernel, "daemon hung"),
         },
     };
@@ -169,16 +170,14 @@ fn with_daemon(status: &Status, table: &Table, kernel: &Kernel) -> Report {
     }
     if stated.is_some_and(|policy| policy.hash != table.hash) || stated.is_none() {
         let words = match stated {
-            Some(policy) => format!("the daemon put {} ({})", short(&policy.hash), policy.state),
+            Some(policy) => format!("the daemon put {} ({})", policy.hash, policy.state),
             None => "the daemon put none".to_owned(),
         };
         return Report::new(
             Word::Error,
             format!(
                 "the daemon says {}, but the kernel enforces other rules: {} ({}); {words}",
-                status.state,
-                short(&table.hash),
-                table.state
+                status.state, table.hash, table.state
             ),
         );
     }
@@ -188,6 +187,12 @@ fn with_daemon(status: &Status, table: &Table, kernel: &Kernel) -> Report {
             format!("the daemon says connected, but the rules in force are those of {}", table.state),
         ),
         TunnelState::Connected => match &kernel.device {
+            // Verified means that there was a handshake with this very peer.
+            Ok(Some(Device { handshake_age_s: None, .. })) => Report::new(
+                Word::Error,
+                "the daemon says connected, but the tunnel has no session with any relay; nothing leaves",
+            )
+            .warn("'vpnd reconnect' builds the tunnel anew"),
             Ok(Some(_)) => Report::new(Word::Connected, "verified by a probe inside the tunnel"),
             Ok(None) => Report::new(
                 Word::Error,
@@ -210,9 +215,10 @@ fn with_daemon(status: &Status, table: &Table, kernel: &Kernel) -> Report {
             Word::Error,
             format!("the daemon says {other}, but the rules in force are those of connected"),
         ),
-        TunnelState::Connecting => {
-            Report::new(Word::Connecting, with_cause("nothing leaves until the tunnel is verified", status))
-        }
+        TunnelState::Connecting => Report::new(
+            Word::Connecting,
+            with_cause("nothing leaves but into the tunnel, which is not verified yet", status),
+        ),
         TunnelState::Disconnecting => Report::new(Word::Blocked, "disconnecting"),
         TunnelState::Error => {
             Report::new(Word::Blocked, status.cause.as_deref().unwrap_or("error, cause unknown"))
@@ -226,7 +232,8 @@ fn with_cause(words: &str, status: &Status) -> String {
 
 /// The kernel alone: what stands, stands without a daemon.
 fn on_its_own(table: &Table, kernel: &Kernel, who: &str) -> Report {
-    let rules = format!("{who}; table {} ({}) in force", short(&table.hash), table.state);
+    let table_words = format!("table {} ({}) in force", table.hash, table.state);
+    let rules = format!("{who}; {table_words}");
     if table.state != PolicyState::Connected {
         return Report::new(Word::Blocked, rules);
     }
@@ -241,8 +248,11 @@ fn on_its_own(table: &Table, kernel: &Kernel, who: &str) -> Report {
         }
     };
     match age {
-        Some(age) if age <= SESSION_S => Report::new(Word::Connected, rules)
-            .warn(format!("nobody checks the tunnel; its last handshake is {age} s old")),
+        Some(age) if age <= SESSION_S => {
+            let who = if who == NO_DAEMON { "no daemon" } else { who };
+            Report::new(Word::Connected, format!("not verified: {who}; {table_words}"))
+                .warn(format!("nobody checks the tunnel; its last handshake is {age} s old"))
+        }
         _ => Report::new(
             Word::Blocked,
             format!("{rules}, but the tunnel has been silent for over {SESSION_S} s"),
@@ -270,16 +280,6 @@ fn beside(daemon: &Daemon, kernel: &Kernel, kept: &Kept) -> Vec<String> {
     if let Daemon::Answers(status) = daemon {
         out.extend(status.missing_layers.iter().map(|layer| format!("missing layer: {layer}")));
         out.extend(status.warnings.iter().cloned());
-    }
-    out
-}
-
-/// Enough of a hash to compare by eye.
-#[must_use]
-pub fn short(hash: &str) -> String {
-    let mut out: String = hash.chars().take(16).collect();
-    if out.len() < hash.len() {
-        out.push('…');
     }
     out
 }

@@ -14,6 +14,7 @@ mod render;
 mod ruleset;
 mod status;
 mod text;
+mod verbs;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

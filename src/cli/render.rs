@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::judge::{Daemon, short};
+use super::judge::Daemon;
 use super::status::Seen;
 use super::text::{bytes, span};
 use crate::control::Status;
@@ -19,6 +19,12 @@ pub fn human(seen: &Seen) -> String {
     }
     if let Daemon::Answers(status) = &seen.daemon {
         told_by_daemon(&mut out, status);
+        // Without rules, nothing here says what is open.
+        if matches!(seen.kernel.table, Ok(Some(_))) {
+            for service in &status.wan_services {
+                let _ = writeln!(out, "  {:10} {service}", "open to WAN");
+            }
+        }
     }
     let mut row = |name: &str, value: String| {
         let _ = writeln!(out, "  {name:10} {value}");
@@ -26,7 +32,7 @@ pub fn human(seen: &Seen) -> String {
     row(
         "rules",
         match &seen.kernel.table {
-            Ok(Some(table)) => format!("{}, {}", table.state, short(&table.hash)),
+            Ok(Some(table)) => format!("{}, {}", table.state, table.hash),
             Ok(None) => "none".to_owned(),
             Err(why) => format!("cannot be looked at: {why}"),
         },
@@ -64,9 +70,6 @@ fn told_by_daemon(out: &mut String, status: &Status) {
             [&relay.city, &relay.country].into_iter().filter(|p| !p.is_empty()).map(String::as_str).collect();
         let place = if place.is_empty() { String::new() } else { format!(" ({})", place.join(", ")) };
         let _ = writeln!(out, "  {:10} {}{place}, {}", "relay", relay.name, relay.endpoint);
-    }
-    for service in &status.wan_services {
-        let _ = writeln!(out, "  {:10} {service}", "open to WAN");
     }
 }
 

@@ -6,6 +6,7 @@
 //! whether the router is open.
 
 mod conf;
+mod naming;
 mod write;
 
 use std::net::{IpAddr, SocketAddr};

@@ -4,6 +4,7 @@ mod fields;
 mod lan;
 mod network;
 mod peers;
+mod wan;
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -116,16 +117,22 @@ fn settings(
         return Settings::fallback(Lan::default());
     };
     let mut main = Fields::new(main, title(main, sections));
-    let lan = lan::Decision::new(report, network_report, firewall_report).decide(&mut main, config_dir);
+    let (lan, wan_names) =
+        lan::Decision::new(report, network_report, firewall_report).decide(&mut main, config_dir);
     let mut settings = Settings::fallback(lan);
+    settings.wan_names = wan_names;
     settings.enabled = main.one(report, "enabled", value::flag).unwrap_or(false);
     settings.auto_connect = main.one(report, "auto_connect", value::flag).unwrap_or(false);
     settings.lockdown = main.one(report, "lockdown", value::flag).unwrap_or(false);
     settings.mark = mark(&mut main, report);
     settings.tunnel = tunnel(sections, report, &settings.lan);
-    let ranges = Ranges::new(&settings.lan, settings.tunnel.as_ref());
+    let mut ranges = Ranges::new(&settings.lan, settings.tunnel.as_ref());
     exceptions(&mut settings, &mut main, report, &ranges);
-    settings.api = main.values(report, "api_endpoint", |text| ranges.endpoint(text));
+    ranges.listed.clone_from(&settings.allow_wan_private);
+    for (api, item) in main.all(report, "api_endpoint", |text| ranges.endpoint(text)) {
+        ranges.warn_listed(report, main.place("api_endpoint", item), api.ip());
+        settings.api.push(api);
+    }
     main.warn_unknown(report);
     settings.relays = relays(sections, report, &ranges);
     settings
@@ -170,6 +177,7 @@ fn mark(main: &mut Fields<'_>, report: &mut Report) -> Mark {
 }
 
 fn exceptions(settings: &mut Settings, main: &mut Fields<'_>, report: &mut Report, ranges: &Ranges) {
+    settings.resolvers = main.values(report, "resolver", |text| value::host(text, true));
     let private = main.all(report, "allow_wan_private", |text| {
         let net = value::unicast_prefix(text)?;
         match ranges.lan_overlap(&net) {
@@ -177,7 +185,22 @@ fn exceptions(settings: &mut Settings, main: &mut Fields<'_>, report: &mut Repor
             None => Ok(net),
         }
     });
-    for (net, item) in private {
+    let inside = inside_the_tunnel(settings);
+    let private = private.into_iter().filter(|(net, item)| {
+        let clash = inside.iter().find(|(_, there)| value::overlap(net, there));
+        if let Some((what, there)) = clash {
+            report.problem(
+                main.place("allow_wan_private", item),
+                format!(
+                    "covers {what} {}, which is inside the tunnel, and would send it out of the WAN; \
+                     one of the two must change",
+                    bare(there)
+                ),
+            );
+        }
+        clash.is_none()
+    });
+    for (net, item) in private.collect::<Vec<_>>() {
         if !is_private(&net) {
             report.warning(
                 main.place("allow_wan_private", item),
@@ -188,7 +211,6 @@ fn exceptions(settings: &mut Settings, main: &mut Fields<'_>, report: &mut Repor
     }
     settings.allow_wan_multicast = main.values(report, "allow_wan_multicast", value::multicast_prefix);
     settings.allow_wan_service = main.values(report, "allow_wan_service", value::wan_service);
-    settings.resolvers = main.values(report, "resolver", |text| value::host(text, true));
     let mut forwards: Vec<TunnelForward> = Vec::new();
     for (forward, item) in main.all(report, "allow_tunnel_forward", value::tunnel_forward) {
         let place = main.place("allow_tunnel_forward", item);
@@ -202,6 +224,24 @@ fn exceptions(settings: &mut Settings, main: &mut Fields<'_>, report: &mut Repor
         forwards.push(forward);
     }
     settings.allow_tunnel_forward = forwards;
+}
+
+/// What only the tunnel leads to (contract 3.5 and 3.3). The rule of a listed prefix comes before
+/// the tunnel's: it would take these past the tunnel.
+fn inside_the_tunnel(settings: &Settings) -> Vec<(&'static str, IpNet)> {
+    let mut inside: Vec<(&str, IpNet)> =
+        settings.resolvers.iter().map(|resolver| ("the resolver", IpNet::from(*resolver))).collect();
+    if let Some(tunnel) = &settings.tunnel {
+        inside.extend(tunnel.addresses.iter().map(|address| ("the tunnel's address", *address)));
+        inside.extend(tunnel.dns.iter().map(|dns| ("the tunnel's dns", IpNet::from(*dns))));
+        inside.extend(tunnel.probe.iter().map(|probe| ("the tunnel's probe", IpNet::from(*probe))));
+    }
+    inside
+}
+
+/// A host without its prefix length.
+fn bare(net: &IpNet) -> String {
+    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
 }
 
 /// RFC 1918, RFC 6598 (carrier-grade NAT), RFC 3927 and RFC 4193, RFC 4291's link-local.

@@ -17,6 +17,10 @@ pub struct Settings {
     /// "Always require VPN": changes only what *disconnected* means.
     pub lockdown: bool,
     pub lan: Lan,
+    /// Names that WAN devices have or will have by `/etc/config/network`, sorted; never a LAN
+    /// device. Only for the routing rules that must stand before such a device does: which devices
+    /// are WAN is decided by what is not LAN.
+    pub wan_names: Vec<IfName>,
     /// Contract 2.8: prefixes behind the WAN that router and LAN may reach.
     pub allow_wan_private: Vec<IpNet>,
     /// Contract 2.8: multicast groups from the WAN (IPTV).
@@ -47,6 +51,7 @@ impl Settings {
             auto_connect: false,
             lockdown: false,
             lan,
+            wan_names: Vec::new(),
             allow_wan_private: Vec::new(),
             allow_wan_multicast: Vec::new(),
             allow_wan_service: Vec::new(),
@@ -66,6 +71,27 @@ pub struct Lan {
     /// Sorted by name, no name twice. Empty only in [`Settings::fallback`].
     pub devices: Vec<LanDevice>,
     pub routes: Vec<LanRoute>,
+}
+
+impl Lan {
+    /// What a configuration with errors says of the LAN, with the devices that only the last good
+    /// one knew: whoever is behind them must get in and mend it. Nothing is forwarded for those
+    /// (contract, section 0).
+    #[must_use]
+    pub fn with_kept(mut self, kept: Self) -> Self {
+        let nothing_said = self.devices.is_empty();
+        for mut device in kept.devices {
+            if self.devices.iter().any(|known| known.name == device.name) {
+                continue;
+            }
+            let routes = kept.routes.iter().filter(|route| route.device == device.name);
+            self.routes.extend(routes.cloned());
+            device.forward &= nothing_said;
+            self.devices.push(device);
+        }
+        self.devices.sort_by(|a, b| a.name.cmp(&b.name));
+        self
+    }
 }
 
 /// One LAN device and the prefixes that configuration puts on it (the kernel may know more).
@@ -138,4 +164,30 @@ pub struct Relay {
     pub allowed_ips: Vec<IpNet>,
     pub country: String,
     pub city: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lan(names: &[&str]) -> Lan {
+        let device =
+            |name: &&str| LanDevice { name: name.parse().unwrap(), prefixes: Vec::new(), forward: true };
+        let route = |name: &&str| LanRoute {
+            prefix: "192.168.9.0/24".parse().unwrap(),
+            gateway: "192.168.1.9".parse().unwrap(),
+            device: name.parse().unwrap(),
+        };
+        Lan { devices: names.iter().map(device).collect(), routes: names.iter().take(1).map(route).collect() }
+    }
+
+    #[test]
+    fn a_kept_device_that_a_broken_configuration_lost_stays_reachable() {
+        let both = lan(&["br-guest"]).with_kept(lan(&["br-lan", "br-guest"]));
+        let found: Vec<_> = both.devices.iter().map(|d| (d.name.as_str(), d.forward)).collect();
+        assert_eq!(found, [("br-guest", true), ("br-lan", false)]);
+        assert_eq!(both.routes.len(), 2, "its routes come with it");
+        assert_eq!(lan(&[]).with_kept(lan(&["br-lan"])), lan(&["br-lan"]), "kept as it was");
+        assert_eq!(lan(&["br-lan"]).with_kept(lan(&["br-lan"])), lan(&["br-lan"]), "what is said counts");
+    }
 }

@@ -1,13 +1,14 @@
 //! The JSON endpoint on a unix socket, and its client.
 //!
 //! A request passes three rooms, each with a bound of its own: `gate` (who may connect, how many,
-//! how long, how large), tiny_http (HTTP), `server` (JSON to [`Call`], and a deadline for the
+//! how long, how large), tiny_http (HTTP), `desk` (JSON to [`Call`], and a deadline for the
 //! daemon's reply). The gate is there because tiny_http gives every connection a thread without a
 //! read limit: fifty half requests would be fifty threads for ever.
 //!
 //! Nothing of what a client sent is logged or shown to anybody but that client.
 
 pub mod client;
+mod desk;
 mod gate;
 mod head;
 mod paths;

@@ -47,21 +47,19 @@ impl Inputs {
         Ok(inputs)
     }
 
-    /// Reads the configuration. Where it says nothing usable of the LAN, the kept list does.
+    /// Reads the configuration. What it cannot say of the LAN, the kept list does.
     fn load(&mut self, state: &StateDir) {
         let config::Loaded { mut settings, problems, warnings } = config::load(&self.config_dir);
         self.broken = problems.iter().map(ToString::to_string).collect();
         self.warnings = warnings.iter().map(ToString::to_string).collect();
-        if settings.lan.devices.is_empty() {
+        if !self.broken.is_empty() {
             match state.kept_lan() {
-                Ok(Some(lan)) => settings.lan = lan,
+                Ok(Some(kept)) => settings.lan = settings.lan.with_kept(kept),
                 Ok(None) => {}
                 Err(error) => self.warnings.push(error.to_string()),
             }
-        } else if self.broken.is_empty() {
-            if let Err(error) = state.keep_lan(&settings.lan) {
-                self.warnings.push(error.to_string());
-            }
+        } else if let Err(error) = state.keep_lan(&settings.lan) {
+            self.warnings.push(error.to_string());
         }
         self.settings = Arc::new(settings);
     }
@@ -106,7 +104,9 @@ impl Inputs {
         if self.online != online {
             events.push(Event::Online(self.online));
         }
-        if shell.tunnel_up && matches!(tunnel::stats(), Ok(None)) {
+        // Deleted, or set down by somebody: built anew.
+        let usable = tunnel::stats().map_or(true, |stats| stats.is_some_and(|stats| stats.up));
+        if shell.tunnel_up && !usable {
             shell.tunnel_up = false;
             events.push(Event::TunnelGone);
         }

@@ -1,7 +1,8 @@
 //! What the daemon says of itself.
 
-use crate::config::WanService;
+use crate::config::{IfName, WanService};
 use crate::control::{DeviceStatus, PolicyStatus, RelayStatus, Status, TunnelState, WantedStatus};
+use crate::routing::sysctl;
 use crate::tunnel;
 
 use super::Daemon;
@@ -10,6 +11,9 @@ pub(super) fn status(daemon: &Daemon) -> Status {
     let view = daemon.machine.view();
     let mut warnings: Vec<_> = view.warnings.iter().map(|warning| warning.0.clone()).collect();
     warnings.extend(daemon.inputs.warnings.clone());
+    if daemon.shell.barrier {
+        warnings.extend(sysctl::strict_devices(&daemon.inputs.facts).iter().map(validated));
+    }
     if !view.holds {
         warnings.insert(0, "NOT BLOCKED: no blocking policy could be installed".to_owned());
     }
@@ -37,6 +41,12 @@ pub(super) fn status(daemon: &Daemon) -> Status {
 /// Layers that this version does not have (docs/contract.md, row 2.10).
 const MISSING: &[&str] =
     &["egress hook: on the WAN only IP and ARP are held to the contract, and raw sockets are not stopped"];
+
+fn validated(device: &IfName) -> String {
+    format!(
+        "rp_filter could not be switched off on {device}: without a tunnel its gateway is not heard; set net.ipv4.conf.all.rp_filter and net.ipv4.conf.{device}.rp_filter to 0"
+    )
+}
 
 fn state(word: &str) -> TunnelState {
     match word {

@@ -146,7 +146,7 @@ impl Shell {
 
     async fn raise(&mut self, inputs: &Inputs) -> Result<(), String> {
         self.barrier = true;
-        sysctl::raise(&self.run_dir).map_err(text)?;
+        sysctl::raise(&self.run_dir, &inputs.settings.lan, &inputs.facts).map_err(text)?;
         inputs.router.raise(&inputs.settings, &inputs.facts, self.tunnel()).await.map_err(text)
     }
 

@@ -70,12 +70,11 @@ impl Nft {
     pub fn apply(&self, ruleset: &Ruleset) -> Result<InForce, Error> {
         let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
         if former.is_none() {
-            // A daemon that was started anew: what a former one left is worth keeping as well.
-            if let Some(table) = self.listed()? {
-                let batch =
-                    reloadable(&table.text).map_err(|why| Error::Unreadable { what: LISTING, why })?;
-                *former = Some(Former { batch, hash: table.normal.hash() });
-            }
+            // A daemon that was started anew: what a former one left is worth keeping as well. What
+            // cannot be read must not keep new rules away: a dormant table lists as nothing.
+            *former = self.listed().ok().flatten().and_then(|table| {
+                Some(Former { batch: reloadable(&table.text).ok()?, hash: table.normal.hash() })
+            });
         }
         let batch = ruleset.to_json();
         let loaded = self.load(&batch);

@@ -24,6 +24,14 @@ pub struct Stored {
     pub latched: bool,
 }
 
+impl Stored {
+    /// Whether it keeps the router closed by itself, whatever the configuration says.
+    #[must_use]
+    pub fn closes(&self) -> bool {
+        self.connect || self.latched || self.lockdown.is_some_and(|word| word.on)
+    }
+}
+
 /// A person's word on lockdown, with the option's value when it was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockdownWord {

@@ -34,4 +34,4 @@ pub use row::Row;
 pub use stance::{Stance, TunnelStance};
 pub use state::PolicyState;
 pub use way::Way;
-pub use zones::{LanZone, Zones};
+pub use zones::{LanZone, TUNNEL_GROUP, Zones};

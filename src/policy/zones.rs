@@ -12,7 +12,7 @@ use super::stance::{Stance, TunnelStance};
 
 /// vpnd's own group of devices. Whether or not a policy knows of a tunnel, these are never WAN:
 /// a device that is still there while blocked must not be given WAN's exceptions.
-const GROUP: [&str; 2] = ["vpnd0", "vpnd1"];
+pub const TUNNEL_GROUP: [&str; 2] = ["vpnd0", "vpnd1"];
 
 /// The devices of each zone. WAN is everything else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl LanZone {
 impl Zones {
     pub(super) fn new(stance: &Stance, settings: &Settings, facts: &Facts) -> Self {
         let tunnel = tunnel_of(stance).map(|tunnel| tunnel.device.clone());
-        let mut group: Vec<IfName> = GROUP.iter().filter_map(|name| name.parse().ok()).collect();
+        let mut group: Vec<IfName> = TUNNEL_GROUP.iter().filter_map(|name| name.parse().ok()).collect();
         group.extend(tunnel.clone());
         group.sort();
         group.dedup();

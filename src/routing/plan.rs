@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 
 use crate::config::{IfName, PortProto, Settings};
-use crate::policy::{Facts, TunnelStance};
+use crate::policy::{Facts, TUNNEL_GROUP, TunnelStance};
 
 use super::route::{Hop, Route};
 use super::rule::{Action, Rule};
@@ -81,7 +81,10 @@ fn family_rules(family: Family, settings: &Settings, facts: &Facts) -> Vec<Rule>
     let mut rules = vec![
         Rule { mark: Some((mark.value(), mark.mask())), ..own_to_main(PRIORITY_MARK) },
         Rule { mark: Some((mark.service().value(), mark.mask())), ..own_to_main(PRIORITY_SERVICE_MARK) },
-        Rule::new(family, PRIORITY_LAN, Action::Lookup(TABLE_LAN)),
+        Rule {
+            from_router: no_lan_known(settings),
+            ..Rule::new(family, PRIORITY_LAN, Action::Lookup(TABLE_LAN))
+        },
         Rule::new(family, PRIORITY_TUNNEL, Action::Lookup(TABLE_TUNNEL)),
         Rule::new(family, PRIORITY_UNREACHABLE, Action::Unreachable),
     ];
@@ -105,7 +108,7 @@ fn family_rules(family: Family, settings: &Settings, facts: &Facts) -> Vec<Rule>
         });
     }
     if family == Family::V4 {
-        rules.extend(wan_rules(facts, &own_to_main));
+        rules.extend(wan_rules(settings, facts, &own_to_main));
     }
     let mut once: Vec<Rule> = Vec::with_capacity(rules.len());
     for rule in rules {
@@ -119,7 +122,11 @@ fn family_rules(family: Family, settings: &Settings, facts: &Facts) -> Vec<Rule>
 /// What a WAN device needs of IPv4 to have its lease and its routes. IPv6 needs nothing: the
 /// kernel looks for a global gateway in the route's own table, neighbour discovery and router
 /// solicitation are not routed, multicast is in the `local` table.
-fn wan_rules(facts: &Facts, own_to_main: &impl Fn(u32) -> Rule) -> Vec<Rule> {
+///
+/// netifd sets the default route as soon as a device appears, and the kernel refuses it where it
+/// cannot look up the gateway ("Nexthop has invalid gateway"): so devices that configuration names
+/// have their rule before they exist. The kernel ties a rule to its device by name.
+fn wan_rules(settings: &Settings, facts: &Facts, own_to_main: &impl Fn(u32) -> Rule) -> Vec<Rule> {
     let mut rules = Vec::new();
     for device in &facts.wan {
         if let Some(server) = device.lease_server {
@@ -131,7 +138,9 @@ fn wan_rules(facts: &Facts, own_to_main: &impl Fn(u32) -> Rule) -> Vec<Rule> {
                 ..own_to_main(PRIORITY_LEASE)
             });
         }
-        rules.push(Rule { out: Some(device.name.as_str().to_owned()), ..own_to_main(PRIORITY_WAN_BOUND) });
+    }
+    for name in facts.wan.iter().map(|device| &device.name).chain(&settings.wan_names) {
+        rules.push(Rule { out: Some(name.as_str().to_owned()), ..own_to_main(PRIORITY_WAN_BOUND) });
     }
     rules
 }
@@ -157,6 +166,9 @@ pub(super) fn routes(
         prefixes.retain(|prefix| prefix.prefix_len() != 0);
         routes.extend(prefixes.into_iter().map(|prefix| connected(prefix, link)));
     }
+    if no_lan_known(settings) {
+        routes.extend(on_link(snapshot));
+    }
     for route in &settings.lan.routes {
         let Some(link) = up(&route.device) else {
             continue;
@@ -179,6 +191,28 @@ pub(super) fn routes(
         }
     }
     once
+}
+
+/// Contract, section 0: neither a config nor a kept list tells which device is LAN.
+fn no_lan_known(settings: &Settings) -> bool {
+    settings.lan.devices.is_empty()
+}
+
+/// The owner is on the link of some device, and must be answered; for the router only (`iif lo`),
+/// and never by a route of `main`, so that nothing beyond these links is reached. The firewall
+/// lets nothing out there but answers.
+fn on_link(snapshot: &Snapshot) -> impl Iterator<Item = Route> + '_ {
+    let ours = |link: &&Link| {
+        let name = &link.name;
+        link.up && !link.loopback && !link.port && !TUNNEL_GROUP.contains(&name.as_str())
+    };
+    let narrow = |prefix: &IpNet| {
+        // An uplink can claim any network (LocalNet of TunnelCrack); as wide as these is no LAN.
+        prefix.prefix_len() >= if prefix.addr().is_ipv4() { 8 } else { 7 }
+    };
+    snapshot.links.iter().filter(ours).flat_map(move |link| {
+        link.prefixes().into_iter().filter(narrow).map(|prefix| connected(prefix, link))
+    })
 }
 
 /// Default routes of the families that the tunnel has addresses of, and nothing else.

@@ -1,15 +1,34 @@
 //! Kernel settings that rules cannot replace; the former values are kept in the run folder.
+//!
+//! # Source validation (`rp_filter`)
+//!
+//! It looks up how a packet's sender would be reached, and drops the packet when that is not the
+//! way it came. Behind the barrier, and without a tunnel, no sender on the WAN can be reached: the
+//! gateway's ARP requests, the lease's renewal, a relay's packets would all be dropped (measured,
+//! tests/sysctl.rs; a mark on the packet spares IP packets, with `src_valid_mark`, but ARP carries
+//! none). So it is off on WAN devices while the barrier stands, and as strict as before on LAN
+//! devices. What it did against spoofed senders on the WAN, nftables does (contract 3.7): packets
+//! for the tunnel's address are dropped before conntrack, `input` lets in answers and what is
+//! listed, nothing is forwarded from WAN to LAN unasked, and no packet leaves by WAN or tunnel with
+//! the address of another device.
+//!
+//! The kernel goes by the larger of `all` and the device's own value (`IN_DEV_RPFILTER` in
+//! include/linux/inetdevice.h), so `all` has to be 0, and each LAN device gets what `all` was.
+//! `default` is left alone: writing it also changes every device that has no value of its own yet.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::config::IfName;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{IfName, Lan};
 use crate::policy::Facts;
 
 use super::Error;
 
+const PROC: &str = "/proc/sys";
 const RECORD: &str = "sysctl.json";
 
 /// What is set, under /proc/sys. For each, the kernel takes the stricter of `all` and the
@@ -25,84 +44,151 @@ const WANTED: [(&str, &str); 3] = [
     ("net/ipv4/conf/all/arp_announce", "2"),
 ];
 
-/// Sets what is wanted. The values from before the first call are kept in `run_dir`.
+/// One setting that is not as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    /// From before vpnd touched it; never overwritten.
+    former: String,
+    /// What vpnd set last.
+    ours: String,
+}
+
+/// By path under /proc/sys.
+type Record = BTreeMap<String, Kept>;
+
+/// Sets what is wanted; to be called again whenever `facts` changed. The values from before the
+/// first call are kept in `run_dir`.
 ///
 /// # Errors
-/// [`Error::File`] naming the file; what was set stays set.
-pub fn raise(run_dir: &Path) -> Result<(), Error> {
-    let proc = Path::new("/proc/sys");
-    let mut former = recorded(run_dir)?.unwrap_or_default();
-    let mut added = false;
+/// [`Error::File`] naming the file; what was set stays set. Where source validation could not be
+/// switched off is no error: [`strict_devices`] tells.
+pub fn raise(run_dir: &Path, lan: &Lan, facts: &Facts) -> Result<(), Error> {
+    let before = recorded(run_dir)?.unwrap_or_default();
+    let mut record = before.clone();
+    let validation = source_validation(&record, lan, facts);
     for (key, value) in WANTED {
-        let now = read(&proc.join(key))?;
-        if now != value && !former.contains_key(key) {
-            former.insert(key.to_owned(), now);
-            added = true;
+        note(&mut record, key, value, read(&proc(key))?);
+    }
+    for (key, value) in &validation {
+        if let Ok(now) = read(&proc(key)) {
+            note(&mut record, key, value, now);
         }
     }
-    if added {
-        record(run_dir, &former)?;
+    if record != before {
+        write_record(run_dir, &record)?;
     }
     for (key, value) in WANTED {
-        write_if_other(&proc.join(key), value)?;
+        write_if_other(&proc(key), value)?;
+    }
+    for (key, value) in validation {
+        // A device may have gone just now.
+        let _ = write_if_other(&proc(&key), &value);
     }
     Ok(())
 }
 
 /// Puts the recorded values back and forgets them. Fine when nothing is recorded. A value that
-/// somebody else changed meanwhile is left as it is.
+/// somebody else changed meanwhile is left as it is, and so is a device that is gone.
 ///
 /// # Errors
-/// [`Error::File`] naming the file; the record is kept then.
+/// The first [`Error::File`], after everything else was put back; the record is kept then.
 pub fn lower(run_dir: &Path) -> Result<(), Error> {
-    let Some(former) = recorded(run_dir)? else {
+    let Some(record) = recorded(run_dir)? else {
         return Ok(());
     };
-    for (key, ours) in WANTED {
-        let path = Path::new("/proc/sys").join(key);
-        if let Some(value) = former.get(key) {
-            if read(&path)? == ours {
-                write_if_other(&path, value)?;
-            }
+    let mut failed = None;
+    for (key, kept) in record {
+        let path = proc(&key);
+        let result = match read(&path) {
+            Ok(now) if now == kept.ours => write_if_other(&path, &kept.former),
+            Ok(_) => Ok(()),
+            Err(_) if !path.exists() => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            failed.get_or_insert(error);
         }
+    }
+    if let Some(error) = failed {
+        return Err(error);
     }
     let path = run_dir.join(RECORD);
     fs::remove_file(&path).map_err(file("removing", &path))
 }
 
-/// WAN devices on which the kernel validates sources (rp_filter 1 or 2), which does not go together
-/// with the barrier: without a tunnel the look-up of any sender on the WAN ends in the barrier.
-/// Packets that carry the mark when they come in are spared (`src_valid_mark`), ARP requests carry
-/// none: the gateway can no longer find the router (measured, tests/routing.rs). With a tunnel,
-/// 2 does no harm and 1 does. `net.ipv4.conf.DEVICE.rp_filter` and `…all…` must be 0.
+/// WAN devices whose packets the kernel still drops by their source, although [`raise`] has been
+/// there (or because it has not).
 #[must_use]
 pub fn strict_devices(facts: &Facts) -> Vec<IfName> {
-    let value = |name: &str| {
-        let path = PathBuf::from("/proc/sys/net/ipv4/conf").join(name).join("rp_filter");
-        read(&path).ok().and_then(|text| text.parse::<u8>().ok()).unwrap_or(0)
-    };
+    let value = |name: &str| read(&proc(&rp_filter(name))).map_or(0, |text| number(&text));
     let all = value("all");
     let strict = |name: &IfName| all.max(value(name.as_str())) != 0;
     facts.wan.iter().map(|device| &device.name).filter(|name| strict(name)).cloned().collect()
 }
 
-fn recorded(run_dir: &Path) -> Result<Option<BTreeMap<String, String>>, Error> {
+/// The values of `rp_filter` that the barrier needs, in the order in which they are to be set: LAN
+/// devices before `all`, so that these are never looser than they were.
+fn source_validation(record: &Record, lan: &Lan, facts: &Facts) -> Vec<(String, String)> {
+    let all = own_value(record, "all").unwrap_or(0);
+    let mut values = Vec::new();
+    for device in &lan.devices {
+        if let Some(own) = own_value(record, device.name.as_str()) {
+            values.push((rp_filter(device.name.as_str()), all.max(own).to_string()));
+        }
+    }
+    let wan = facts.wan.iter().map(|device| device.name.as_str());
+    values.extend(wan.chain(["all"]).map(|name| (rp_filter(name), "0".to_owned())));
+    values
+}
+
+/// The value that a device would have without vpnd: what stands there, unless vpnd set it. `all`
+/// is vpnd's while the barrier stands. None: no such device.
+fn own_value(record: &Record, name: &str) -> Option<u8> {
+    let key = rp_filter(name);
+    let now = read(&proc(&key)).ok()?;
+    let own = record.get(&key).filter(|kept| kept.ours == now || name == "all").map(|kept| &kept.former);
+    Some(number(own.unwrap_or(&now)))
+}
+
+fn rp_filter(name: &str) -> String {
+    format!("net/ipv4/conf/{name}/rp_filter")
+}
+
+fn number(text: &str) -> u8 {
+    text.parse().unwrap_or(0)
+}
+
+fn note(record: &mut Record, key: &str, ours: &str, now: String) {
+    match record.get_mut(key) {
+        Some(kept) => ours.clone_into(&mut kept.ours),
+        None if now == ours => {}
+        None => {
+            record.insert(key.to_owned(), Kept { former: now, ours: ours.to_owned() });
+        }
+    }
+}
+
+fn recorded(run_dir: &Path) -> Result<Option<Record>, Error> {
     let path = run_dir.join(RECORD);
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(file("reading", &path)(source)),
     };
-    // A torn record is none: the settings stay strict, which harms nobody.
+    // A torn record is none: the settings stay as the barrier needs them.
     Ok(serde_json::from_slice(&text).ok())
 }
 
-fn record(run_dir: &Path, former: &BTreeMap<String, String>) -> Result<(), Error> {
+fn write_record(run_dir: &Path, record: &Record) -> Result<(), Error> {
     let path = run_dir.join(RECORD);
     let draft = run_dir.join("sysctl.json.new");
-    let text = serde_json::to_vec(former).map_err(|error| file("writing", &path)(io::Error::other(error)))?;
+    let text = serde_json::to_vec(record).map_err(|error| file("writing", &path)(io::Error::other(error)))?;
     fs::write(&draft, text).map_err(file("writing", &draft))?;
     fs::rename(&draft, &path).map_err(file("writing", &path))
+}
+
+fn proc(key: &str) -> PathBuf {
+    Path::new(PROC).join(key)
 }
 
 fn read(path: &Path) -> Result<String, Error> {

@@ -1,4 +1,4 @@
-//! Tells when devices, addresses, routes or rules changed; not what: whoever hears it looks anew.
+//! Tells when devices, addresses, routes, rules or IPv4 settings changed; not what: whoever hears it looks anew.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -16,6 +16,8 @@ const GROUPS: u32 = rtnetlink::constants::RTMGRP_LINK
     | rtnetlink::constants::RTMGRP_IPV6_ROUTE;
 /// `RTNLGRP_IPV6_RULE` of linux/rtnetlink.h.
 const GROUP_IPV6_RULE: u32 = 19;
+/// `RTNLGRP_IPV4_NETCONF` of linux/rtnetlink.h: somebody wrote `rp_filter` (`sysctl`).
+const GROUP_IPV4_NETCONF: u32 = 24;
 /// Bytes of one event that are looked at; the rest of a longer one is thrown away unread.
 const EVENT: usize = 4096;
 
@@ -33,6 +35,7 @@ pub fn watch() -> Result<Changes, Error> {
         let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
         socket.socket_mut().bind(&SocketAddr::new(0, GROUPS))?;
         socket.socket_mut().add_membership(GROUP_IPV6_RULE)?;
+        socket.socket_mut().add_membership(GROUP_IPV4_NETCONF)?;
         Ok(socket)
     };
     let socket = open().map_err(|source| Error::Open { what: "changes of devices and routes", source })?;

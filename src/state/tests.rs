@@ -41,6 +41,28 @@ fn what_was_stored_is_read_back() {
     assert_eq!(fs::read_dir(state.path()).unwrap().count(), 1, "no temporary stays");
 }
 
+/// A word from before that opens must not outlive one that closes and could not be written: the
+/// next start would open an armed router.
+#[test]
+fn a_failed_write_never_leaves_a_word_that_opens() {
+    let temp = Temp::new("failed-write");
+    let state = temp.state();
+    let closes = Stored { connect: true, ..wanted("b") };
+    state.store_wanted(&wanted("a")).unwrap();
+    // What cannot be created stands for a full flash.
+    let blocker = temporary_name(&state.file("wanted.json"));
+    fs::create_dir(&blocker).unwrap();
+    state.store_wanted(&wanted("b")).unwrap_err();
+    assert_eq!(state.wanted(), Some(wanted("a")), "both open: the former stays");
+    state.store_wanted(&closes).unwrap_err();
+    assert_eq!(state.wanted(), None, "missing counts as closed beside the marker");
+    fs::remove_dir(&blocker).unwrap();
+    state.store_wanted(&closes).unwrap();
+    fs::create_dir(&blocker).unwrap();
+    state.store_wanted(&Stored { latched: true, ..wanted("c") }).unwrap_err();
+    assert_eq!(state.wanted(), Some(closes), "both close: the former stays");
+}
+
 #[test]
 fn unknown_is_closed() {
     let temp = Temp::new("closed");

@@ -29,18 +29,20 @@ pub fn says(words: &str) -> Daemon {
     if status.state == TunnelState::Error {
         status.cause = Some("no relay answers".into());
     }
-    status.relay = Some(RelayStatus {
-        name: "se-got-001".parse().unwrap(),
-        endpoint: "198.51.100.7:51820".parse().unwrap(),
-        country: "Sweden".into(),
-        city: "Gothenburg".into(),
-    });
+    if matches!(status.state, TunnelState::Connecting | TunnelState::Connected) {
+        status.relay = Some(RelayStatus {
+            name: "se-got-001".parse().unwrap(),
+            endpoint: "198.51.100.7:51820".parse().unwrap(),
+            country: "Sweden".into(),
+            city: "Gothenburg".into(),
+        });
+    }
     Daemon::Answers(Box::new(status))
 }
 
-const HASH: &str = "a1b2c3d4e5f60718293a";
+const HASH: &str = "a1b2c3d4e5f60718";
 
-/// "connected barrier age=12", "none", "unreadable", "blocked", "connected nodevice".
+/// "connected barrier age=12", "none", "unreadable", "blocked", "connected nosession".
 pub fn kernel(words: &str) -> Kernel {
     let mut words = words.split(' ');
     let first = words.next().unwrap();
@@ -52,7 +54,7 @@ pub fn kernel(words: &str) -> Kernel {
             "unreadable" => Err("nft: Operation not permitted".into()),
             state => Ok(Some(Table { state: state.parse().unwrap(), hash: HASH.into() })),
         },
-        device: if age.is_some() {
+        device: if age.is_some() || rest.contains(&"nosession") {
             Ok(Some(Device { handshake_age_s: age, rx: 1_300_000, tx: 4096 }))
         } else {
             Ok(None)
@@ -72,7 +74,7 @@ fn the_verdicts() {
     let table = [
         // All agree.
         ("connected", "connected barrier age=12", true, Connected, "verified"),
-        ("connecting", "connecting barrier age=12", true, Connecting, "until the tunnel is verified"),
+        ("connecting", "connecting barrier age=12", true, Connecting, "not verified yet"),
         ("error", "blocked barrier", true, Blocked, "no relay answers"),
         ("disconnecting", "blocked barrier", true, Blocked, "disconnecting"),
         ("disconnected lockdown", "blocked barrier", true, Blocked, "lockdown on"),
@@ -83,11 +85,12 @@ fn the_verdicts() {
             "blocked barrier",
             true,
             Blocked,
-            "daemon not running; table a1b2c3d4e5f60718… (blocked) in force",
+            "daemon not running; table a1b2c3d4e5f60718 (blocked) in force",
         ),
         ("dead", "boot", true, Blocked, "(boot) in force"),
         ("dead", "connecting barrier", true, Blocked, "(connecting) in force"),
-        ("dead", "connected barrier age=12", true, Connected, "daemon not running"),
+        ("dead", "connected barrier age=12", true, Connected, "not verified: no daemon; table"),
+        ("hung", "connected barrier age=12", true, Connected, "not verified: daemon hung; table"),
         ("dead", "connected barrier age=181", true, Blocked, "silent"),
         ("dead", "connected barrier", true, Blocked, "device is gone"),
         ("dead", "none", false, Open, "not armed; daemon not running"),
@@ -103,6 +106,8 @@ fn the_verdicts() {
         ("dead", "none barrier", true, Error, "RULES ARE GONE"),
         ("dead", "none barrier", false, Error, "barrier is still there"),
         ("connected", "connected barrier", true, Error, "device is gone"),
+        ("connected", "connected barrier nosession", true, Error, "no session with any relay"),
+        ("dead", "connected barrier nosession", true, Blocked, "silent"),
         ("connected hash", "connected barrier age=1", true, Error, "enforces other rules"),
         ("connected nopolicy", "connected barrier age=1", true, Error, "the daemon put none"),
         ("connected", "blocked barrier age=1", true, Error, "rules in force are those of blocked"),

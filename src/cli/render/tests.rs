@@ -1,6 +1,8 @@
 use super::super::judge::tests::{kept, kernel, says};
-use super::super::judge::{Daemon, judge};
+use super::super::judge::{Daemon, Device, judge};
 use super::*;
+use crate::control::{DeviceStatus, TunnelState, WantedStatus};
+use crate::machine::Stored;
 
 /// Compares with tests/golden/NAME; `UPDATE_GOLDEN=1` writes it.
 fn golden(name: &str, found: &str) {
@@ -14,11 +16,20 @@ fn golden(name: &str, found: &str) {
 
 fn seen(daemon: &str, kernel_words: &str, armed: bool) -> Seen {
     let mut daemon = says(daemon);
+    let (kernel, mut kept) = (kernel(kernel_words), kept(armed));
     if let Daemon::Answers(status) = &mut daemon {
+        let connect = status.state != TunnelState::Disconnected;
+        kept.wanted = Some(Stored { connect, ..Stored::default() });
+        status.wanted = Some(WantedStatus { connect, relay: None });
+        status.armed = armed;
         status.wan_services = vec!["tcp 22 from 203.0.113.0/24".into()];
         status.version = "0.1.0".into();
+        status.pid = 77;
+        if let Ok(Some(device)) = &kernel.device {
+            let Device { handshake_age_s, rx, tx } = *device;
+            status.device = Some(DeviceStatus { name: "vpnd0".into(), handshake_age_s, rx, tx, mtu: 1420 });
+        }
     }
-    let (kernel, kept) = (kernel(kernel_words), kept(armed));
     let report = judge(&daemon, &kernel, &kept);
     Seen { daemon, kernel, kept, report }
 }
@@ -26,6 +37,7 @@ fn seen(daemon: &str, kernel_words: &str, armed: bool) -> Seen {
 const CASES: &[(&str, &str, bool)] = &[
     ("connected", "connected barrier age=12", true),
     ("connecting", "connecting barrier", true),
+    ("connecting", "connecting barrier age=3", true),
     ("error", "blocked barrier", true),
     ("disconnected lockdown", "blocked barrier", true),
     ("disconnected", "none", false),

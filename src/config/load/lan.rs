@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::fields::Fields;
 use super::network::{Network, Zones, forbidden};
-use super::read_package;
+use super::{read_package, wan};
 use crate::config::names::IfName;
 use crate::config::problem::{Place, Report};
 use crate::config::settings::{Lan, LanDevice, LanRoute};
@@ -43,7 +43,8 @@ impl<'a> Decision<'a> {
         }
     }
 
-    pub fn decide(mut self, main: &mut Fields<'_>, config_dir: &Path) -> Lan {
+    /// The LAN, and the names of WAN devices.
+    pub fn decide(mut self, main: &mut Fields<'_>, config_dir: &Path) -> (Lan, Vec<IfName>) {
         let listed_devices = main.all(self.report, "lan_device", |text| {
             let name: IfName = text.parse()?;
             forbidden(&name).map_or(Ok(name), |message| Err(message.to_owned()))
@@ -76,7 +77,8 @@ impl<'a> Decision<'a> {
             );
         }
         let routes = self.routes(main);
-        Lan { devices: self.devices.into_values().collect(), routes }
+        let wan = wan::names(&self.network, |name| self.devices.contains_key(name));
+        (Lan { devices: self.devices.into_values().collect(), routes }, wan)
     }
 
     fn read_files(&mut self, config_dir: &Path, automatic: bool, by_device: bool) {

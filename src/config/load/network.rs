@@ -1,5 +1,5 @@
 //! What `/etc/config/network` and `/etc/config/firewall` say of interfaces, devices and zones.
-//! Only what the LAN decision needs; anything odd in these files is netifd's business, not ours.
+//! Only what the LAN decision and the WAN devices' names need; anything odd in these files is netifd's business, not ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,9 @@ pub(super) struct Interface {
     pub proto: String,
     pub disabled: bool,
     /// As written: device names, or `@other` for another interface's device.
-    devices: Vec<String>,
+    pub devices: Vec<String>,
+    /// `option pppname`: what pppd is to call its device.
+    pub ppp_name: Option<String>,
     /// `option type bridge`, as before OpenWrt 21.02: the devices are ports of `br-NAME`.
     bridge: bool,
     pub prefixes: Vec<IpNet>,
@@ -94,6 +96,7 @@ impl Network {
                 proto: text(section, "proto").unwrap_or_default(),
                 disabled: on("disabled"),
                 devices,
+                ppp_name: text(section, "pppname"),
                 bridge,
                 prefixes: prefixes(section),
                 gateway,

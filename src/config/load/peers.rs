@@ -16,6 +16,8 @@ use crate::config::value::{self, Endpoint};
 pub(super) struct Ranges {
     lan: Vec<IpNet>,
     tunnel: Vec<IpNet>,
+    /// `allow_wan_private`.
+    pub listed: Vec<IpNet>,
 }
 
 impl Ranges {
@@ -24,6 +26,7 @@ impl Ranges {
         Self {
             lan: devices.chain(lan.routes.iter().map(|route| route.prefix)).collect(),
             tunnel: tunnel.map(|tunnel| tunnel.addresses.clone()).unwrap_or_default(),
+            listed: Vec::new(),
         }
     }
 
@@ -49,6 +52,22 @@ impl Ranges {
             return Err(format!("lies in the tunnel's range ({}); it must be outside", net.trunc()));
         }
         Ok(address)
+    }
+
+    /// An endpoint in a listed prefix (a server behind the ISP's box) is allowed: marked packets
+    /// are routed before the prefix's rule, and contract 3.6 refuses everybody else's to that port
+    /// ahead of 2.8. But only nftables does: the routing barrier lets through what is listed, so
+    /// it is said. (An endpoint in a LAN or behind a `lan_route` is refused, and none is multicast.)
+    pub fn warn_listed(&self, report: &mut Report, place: Place<'_>, endpoint: IpAddr) {
+        if let Some(net) = self.listed.iter().find(|net| net.contains(&endpoint)) {
+            report.warning(
+                place,
+                format!(
+                    "lies in allow_wan_private {net}: should the rules be gone, the routing barrier \
+                     alone lets everybody's packets reach it"
+                ),
+            );
+        }
     }
 }
 
@@ -128,7 +147,13 @@ pub(super) fn relay(
         }
     }
     let endpoint = match fields.item(report, "endpoint") {
-        Some(item) => fields.read(report, "endpoint", item, |text| ranges.endpoint(text)),
+        Some(item) => {
+            let endpoint = fields.read(report, "endpoint", item, |text| ranges.endpoint(text));
+            if let Some(endpoint) = endpoint {
+                ranges.warn_listed(report, fields.place("endpoint", item), endpoint.ip());
+            }
+            endpoint
+        }
         None => {
             report.problem(
                 Place::missing(&fields.title, "endpoint"),

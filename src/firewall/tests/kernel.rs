@@ -60,6 +60,18 @@ fn every_state_reads_back_in_full() {
     });
 }
 
+/// nft 1.0.6 lists a dormant table as an empty answer.
+#[test]
+fn a_table_that_cannot_be_listed_is_replaced() {
+    in_namespace(|| {
+        nft(&["add", "table", "inet", "vpnd", "{ flags dormant; }"], "");
+        for (name, ruleset) in rulesets().into_iter().take(1) {
+            let in_force = Nft::new(program()).apply(&ruleset).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(in_force.hash, ruleset.hash(), "{name}");
+        }
+    });
+}
+
 #[test]
 fn the_text_loads_to_the_same_rules() {
     in_namespace(|| {

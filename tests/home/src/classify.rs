@@ -143,7 +143,7 @@ fn without_source(seen: &Seen, states: &[State], uplink: &Uplink) -> Option<Row>
     let of_lan = marker.is_some_and(|m| m.kind == Kind::LanFlood);
     // 2.8 is for LAN and router alike.
     if uplink.allow_private.iter().chain(&uplink.allow_multicast).any(|p| p.contains(&seen.to))
-        && !seen.ports.is_some_and(|(_, to)| to == 53)
+        && seen.ports.is_none_or(|(_, to)| to != 53)
     {
         return Some(Row::ListedWan);
     }

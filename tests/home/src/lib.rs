@@ -26,6 +26,7 @@ pub mod ns;
 pub mod packets;
 pub mod probes;
 pub mod raw;
+pub mod reads;
 pub mod scenarios;
 pub mod selftest;
 pub mod services;

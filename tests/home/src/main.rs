@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use home::config::Config;
 use home::vpnd::{Rules, Vpnd};
-use home::{bench, demo, mutate, native, scenarios, selftest, suite, transitions};
+use home::{bench, demo, mutate, native, reads, scenarios, selftest, suite, transitions};
 
 const USAGE: &str = "\
 home list                         names of all tests
@@ -61,6 +61,7 @@ fn run() -> Result<bool> {
     let mut tests = Vec::new();
     if !asked("guest") {
         tests.extend(selftest::tests());
+        tests.extend(reads::tests(Rc::clone(&rules)));
         tests.extend(native::tests(Rc::clone(&rules)));
         tests.extend(transitions::tests(Rc::clone(&rules), args.seed));
     }

@@ -114,10 +114,7 @@ pub fn run(rules: &dyn Rules, only: &[String]) -> Result<bool> {
     let mut home = Home::build()?;
     let start = Instant::now();
     let mut good = true;
-    println!(
-        "{:4} {:>5} {:>7}  {}",
-        "row", "tests", "failing", "the first that failed without the row's rules"
-    );
+    println!(" row tests failing  the first that failed without the row's rules");
     for row in Row::ALL.iter().copied().filter(|r| only.is_empty() || only.iter().any(|o| o == r.number())) {
         match mutate(&mut home, &originals, row)? {
             None => println!("{:4} {:>5} {:>7}  no rule carries this row", row.number(), "-", "-"),

@@ -33,6 +33,8 @@ pub struct Town {
     pub config: Config,
     pub dir: PathBuf,
     vpnd: PathBuf,
+    /// Words before the daemon's own, e.g. a tracer that makes its system calls fail.
+    pub wrapper: Vec<String>,
     daemon: Option<Child>,
     starts: u32,
 }
@@ -81,7 +83,17 @@ impl Town {
         uplink.services.clear();
         uplink.lease_server = None;
         let wan = Capture::start(&house.isp, "cpe", Take::Arriving)?;
-        Ok(Self { house, wan, uplink, config, dir, vpnd: vpnd.to_owned(), daemon: None, starts: 0 })
+        Ok(Self {
+            house,
+            wan,
+            uplink,
+            config,
+            dir,
+            vpnd: vpnd.to_owned(),
+            wrapper: Vec::new(),
+            daemon: None,
+            starts: 0,
+        })
     }
 
     /// As after the first installation: no daemon, no state, no rules, relays well.
@@ -98,15 +110,11 @@ impl Town {
         }
         let router = &self.house.router;
         router.nft("flush ruleset")?;
-        let _ = router.ip("link del vpnd0");
+        // Whatever a scenario left: -force goes on where a line fails.
+        let _ = router.output("ip", &["-force", "-batch", "-"], LEFTOVERS)?;
         for family in ["-4", "-6"] {
-            let _ = router.run("ip", &[family, "rule", "flush"]);
-            for table in ["local", "main", "default"] {
-                let priority = match table {
-                    "local" => "0",
-                    "main" => "32766",
-                    _ => "32767",
-                };
+            router.run("ip", &[family, "rule", "flush"])?;
+            for (priority, table) in [("32766", "main"), ("32767", "default")] {
                 let _ = router.run("ip", &[family, "rule", "add", "pref", priority, "lookup", table]);
             }
         }
@@ -117,6 +125,7 @@ impl Town {
         }
         crate::raw::forget_flows(&self.house.router)?;
         self.config.main.clear();
+        self.wrapper.clear();
         self.wan.clear();
         Ok(())
     }
@@ -137,8 +146,11 @@ impl Town {
     pub fn start_as_it_is(&mut self) -> Result<()> {
         self.starts += 1;
         let log = fs::File::create(self.dir.join(format!("log-{}", self.starts)))?;
-        let mut command = Command::new(&self.vpnd);
-        command.arg("daemon").args(self.dirs());
+        let vpnd = self.vpnd.display().to_string();
+        let words: Vec<String> =
+            self.wrapper.iter().cloned().chain([vpnd, "daemon".to_owned()]).chain(self.dirs()).collect();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.daemon = Some(self.house.router.spawn(&mut command)?);
         self.until("the daemon answers", LONG, |town| Ok(!town.status()?["daemon"]["status"].is_null()))
@@ -166,6 +178,11 @@ impl Town {
         // SAFETY: plain call; the child is ours and not yet waited for.
         ensure!(unsafe { libc::kill(pid as i32, signal) } == 0, "signal {signal} to {pid}");
         Ok(())
+    }
+
+    #[must_use]
+    pub fn daemon_pid(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Child::id)
     }
 
     /// SIGKILL, if there is a daemon.
@@ -326,12 +343,36 @@ impl Town {
     }
 }
 
+impl Town {
+    /// Every state of a router that enforces, whatever relay it is at.
+    #[must_use]
+    pub fn tunnelled_or_blocked(&self) -> Vec<State> {
+        let mut states = self.tunnelled();
+        states.push(State::Blocked { api: false });
+        states
+    }
+}
+
 impl Drop for Town {
     fn drop(&mut self) {
         let _ = self.kill();
         let _ = fs::remove_dir_all(&self.dir);
     }
 }
+
+const LEFTOVERS: &str = "\
+link del vpnd0
+route flush table 7651
+route flush table 7652
+route del 198.51.100.0/24 via 203.0.113.1
+route del 0.0.0.0/1 via 203.0.113.1
+route del 128.0.0.0/1 via 203.0.113.1
+route del 2001:db8:100::/64 via 2001:db8:203::1
+route del ::/1 via 2001:db8:203::1
+link set wan up
+addr replace 203.0.113.2/24 dev wan
+addr replace 2001:db8:203::2/64 dev wan nodad
+";
 
 /// A WireGuard key pair, in base64.
 fn key_pair(house: &House) -> Result<(String, String)> {

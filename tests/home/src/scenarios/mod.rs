@@ -3,6 +3,7 @@
 mod attacks;
 mod barrier;
 mod control;
+mod inject;
 mod random;
 mod tunnel;
 
@@ -38,6 +39,11 @@ pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
             Test::new(format!("guest: {name}"), move || in_town(&town, &vpnd, work))
         })
         .collect();
+    for call in &inject::CALLS {
+        let (town, vpnd) = (Rc::clone(&town), vpnd.clone());
+        let name = format!("guest: each {}, under a flood", call.name);
+        tests.push(Test::new(name, move || in_town(&town, &vpnd, |town| inject::each(town, call, seed))));
+    }
     for part in 1..=random::PARTS {
         let (town, vpnd) = (Rc::clone(&town), vpnd.clone());
         let name =
@@ -84,27 +90,32 @@ fn way(seen: Option<IpAddr>) -> Way {
     at::RELAYS.iter().position(|pair| pair.iter().any(|a| ip(a) == seen)).map_or(Way::Outside, Way::Relay)
 }
 
-/// A host asks the internet, by UDP and TCP, in both families, all going the same way.
-fn all_ways(ns: &Netns) -> Result<Vec<Way>> {
-    let mut ways = Vec::new();
-    for address in at::INTERNET {
-        ways.push(way(ask_udp(ns, ip(address), SOON)?));
-        ways.push(way(ask_tcp(ns, ip(address), SOON)?));
-    }
-    Ok(ways)
+/// A host asks the internet at once by UDP and TCP, in both families, and pings it.
+fn all_ways(ns: &Netns) -> Result<(Vec<Way>, Vec<bool>)> {
+    let caught = |_| anyhow::anyhow!("a thread of the home panicked");
+    std::thread::scope(|scope| {
+        let mut asks = Vec::new();
+        let mut pings = Vec::new();
+        for address in at::INTERNET {
+            asks.push(scope.spawn(move || ask_udp(ns, ip(address), SOON)));
+            asks.push(scope.spawn(move || ask_tcp(ns, ip(address), SOON)));
+            pings.push(scope.spawn(move || ping(ns, ip(address), 3)));
+        }
+        let ways = asks.into_iter().map(|t| t.join().map_err(caught)?.map(way)).collect::<Result<_>>()?;
+        let pings = pings.into_iter().map(|t| t.join().map_err(caught)?).collect::<Result<_>>()?;
+        Ok((ways, pings))
+    })
 }
 
 fn expect(ns: &Netns, wanted: Way) -> Result<()> {
-    let ways = all_ways(ns)?;
+    let (ways, pings) = all_ways(ns)?;
     ensure!(
         ways.iter().all(|w| *w == wanted),
         "{} reached the internet by {ways:?} (UDP and TCP over IPv4, then IPv6), wanted {wanted:?}",
         ns.name()
     );
-    for address in at::INTERNET {
-        let answered = ping(ns, ip(address), 3)?;
-        ensure!(answered == (wanted != Way::Nowhere), "{}: ping {address} answered: {answered}", ns.name());
-    }
+    let answered = wanted != Way::Nowhere;
+    ensure!(pings.iter().all(|p| *p == answered), "{}: pings over IPv4, IPv6 answered: {pings:?}", ns.name());
     Ok(())
 }
 

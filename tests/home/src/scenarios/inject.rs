@@ -1,0 +1,126 @@
+//! Netlink calls that fail, one after the other, under a flood. The daemon's own: each fails once,
+//! nothing unlisted leaves, and the daemon still gets where it is wanted. Those of the nft it runs:
+//! each fails at every run, and the policy of before stays for as long as that lasts.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+
+use super::{Way, blocked, expect};
+use crate::flood::Flood;
+use crate::town::{LONG, Town};
+
+/// A kind of system call and the error it is made to end with (strace's `inject`).
+pub(crate) struct Call {
+    pub name: &'static str,
+    whose: Whose,
+    calls: &'static str,
+    error: &'static str,
+}
+
+#[derive(PartialEq, Eq)]
+enum Whose {
+    Daemon,
+    Nft,
+}
+
+const fn call(name: &'static str, whose: Whose, calls: &'static str, error: &'static str) -> Call {
+    Call { name, whose, calls, error }
+}
+
+pub(crate) static CALLS: [Call; 4] = [
+    call("netlink request of the daemon fails once", Whose::Daemon, "sendto,sendmsg", "ENOBUFS"),
+    call("netlink answer to the daemon fails once", Whose::Daemon, "recvfrom,recvmsg", "EIO"),
+    call("netlink request of nft fails every time", Whose::Nft, "sendto,sendmsg", "ENOBUFS"),
+    call("netlink answer to nft fails every time", Whose::Nft, "recvfrom,recvmsg", "EIO"),
+];
+
+/// More calls than a daemon makes on its way to a tunnel; the test ends before.
+const MOST: u32 = 400;
+
+/// Fails the calls one after the other, each with a daemon of its own that starts on a router
+/// which is armed, blocked by the boot policy and wants a tunnel. In a shorter run (`HOME_ALL`
+/// unset) every `STRIDE`th, which ones by the seed.
+pub(crate) fn each(town: &mut Town, call: &Call, seed: u64) -> Result<String> {
+    const STRIDE: u32 = 9;
+    let stride = if std::env::var_os("HOME_ALL").is_some() { 1 } else { STRIDE };
+    let mut failed = 0;
+    let mut flown = 0;
+    let mut number = 1 + (seed % u64::from(stride)) as u32;
+    while number < MOST {
+        let (struck, sent) = once(town, call, number)?;
+        if !struck {
+            ensure!(failed > 0, "not one call was made to fail");
+            return Ok(format!("{failed} calls failed, one a start; {flown} LAN packets flew meanwhile"));
+        }
+        failed += 1;
+        flown += sent;
+        number += stride;
+    }
+    anyhow::bail!("the daemon makes more than {MOST} calls before it is connected")
+}
+
+/// Whether call `number` was reached, and how many LAN packets flew.
+fn once(town: &mut Town, call: &Call, number: u32) -> Result<(bool, u32)> {
+    town.fresh()?;
+    town.config.write(&town.dir.join("config"))?;
+    fs::create_dir_all(town.dir.join("state"))?;
+    fs::write(town.dir.join("state/wanted.json"), r#"{"connect":true,"relay":null,"lockdown":null}"#)?;
+    fs::write(town.dir.join("state/armed"), "")?;
+    town.does(&["block"])?;
+    let log = town.dir.join("strace");
+    let _ = fs::remove_file(&log);
+    town.wrapper = wrapper(town, call, number, &log)?;
+    let position = town.wan.position();
+    let flood = Flood::start(&town.house, 100)?;
+    let arrived = town.start_as_it_is().and_then(|()| match call.whose {
+        Whose::Daemon => town.until_word("connected", LONG),
+        Whose::Nft => town.until("nft has failed, or all is well", LONG, |town| {
+            Ok(injected(&log) || town.word()?.0 == "connected")
+        }),
+    });
+    let struck = injected(&log);
+    let rules = town.house.router.run("nft", &["list", "table", "inet", "vpnd"]);
+    let flown = flood.stop(&town.wan, position)?;
+    let context = || format!("{}, number {number}", call.name);
+    arrived.map_err(|error| error.context(context()))?;
+    town.judged(position, &[town.tunnelled(), blocked()].concat()).map_err(|e| e.context(context()))?;
+    let rules = rules.map_err(|error| error.context(context()))?;
+    if call.whose == Whose::Daemon {
+        ensure!(rules.contains("state_connected"), "{}: the table is another's", context());
+        expect(&town.house.tv, Way::Relay(0)).map_err(|e| e.context(context()))?;
+    } else {
+        ensure!(rules.contains("chain state_"), "{}: no policy is left", context());
+    }
+    Ok((struck, flown.lan))
+}
+
+fn injected(log: &Path) -> bool {
+    fs::read_to_string(log).unwrap_or_default().contains("(INJECTED)")
+}
+
+/// The words before the daemon. Nft is found by PATH where it is not at its usual place, which
+/// in a guest it is not.
+fn wrapper(town: &Town, call: &Call, number: u32, log: &Path) -> Result<Vec<String>> {
+    let log = log.display();
+    let trace =
+        format!("-qq -A -o {log} --trace={0} --inject={0}:error={1}:when={number}", call.calls, call.error);
+    let text = match call.whose {
+        // Not -f: the daemon's own loop is its first thread, and nft is not meant here. -D: the
+        // daemon stays this program's child.
+        Whose::Daemon => format!("strace -D {trace}"),
+        Whose::Nft => {
+            ensure!(!Path::new("/usr/sbin/nft").exists(), "nft is at a place where it cannot be replaced");
+            let dir = town.dir.join("nft-bin");
+            fs::create_dir_all(&dir)?;
+            let nft = town.house.router.run("sh", &["-c", "command -v nft"])?;
+            fs::write(dir.join("nft"), format!("#!/bin/sh\nexec strace {trace} {} \"$@\"\n", nft.trim()))?;
+            fs::set_permissions(dir.join("nft"), fs::Permissions::from_mode(0o755))?;
+            let path = std::env::var("PATH").unwrap_or_default();
+            format!("env PATH={}:{path}", dir.display())
+        }
+    };
+    Ok(text.split_whitespace().map(str::to_owned).collect())
+}
