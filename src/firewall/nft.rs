@@ -235,10 +235,8 @@ fn state_of(normal: &Normal) -> Result<PolicyState, String> {
 /// A listing as a batch that builds the same table anew. Handles belong to the table that goes.
 fn reloadable(listing: &[u8]) -> Result<String, String> {
     let table = json!({ "table": { "family": "inet", "name": TABLE } });
-    let mut commands = vec![json!({ "add": table }), json!({ "delete": table }), json!({ "add": table })]
-        .iter()
-        .map(Value::to_string)
-        .collect::<Vec<_>>();
+    let rebuilt = [json!({ "add": table }), json!({ "delete": table }), json!({ "add": table })];
+    let mut commands: Vec<String> = rebuilt.iter().map(Value::to_string).collect();
     for_each_object(listing, |mut object| {
         if object.get("metainfo").is_some() || object.get("table").is_some() {
             return;

@@ -282,8 +282,12 @@ fn peer_set(settings: &Settings, numbers: &mut Numbers) -> Result<()> {
 
 /// VmRSS, VmHWM, and what of the first is not the program's file, in KiB.
 fn memory(town: &Town) -> Result<[u64; 3]> {
-    let status = town.status()?;
-    let pid = status["daemon"]["status"]["pid"].as_u64().context("the daemon does not say its pid")?;
+    let mut pid = None;
+    town.until("the daemon says its pid", LONG, |town| {
+        pid = town.status()?["daemon"]["status"]["pid"].as_u64();
+        Ok(pid.is_some())
+    })?;
+    let pid = pid.context("the daemon does not say its pid")?;
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = |name: &str| {
         let line = text.lines().find(|l| l.starts_with(name)).with_context(|| format!("no {name}"))?;

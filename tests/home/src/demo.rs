@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::classify::State;
 use crate::demo_ask::{Answer, ask};
@@ -148,7 +148,9 @@ impl Story {
         let died = Instant::now();
         let answers = self.look()?;
         self.expect(&answers, silent, "silence");
-        self.town.until("the relay is found dead", LONG, |town| Ok(state(town)? != "connected"))?;
+        self.town.until("the relay is found dead", LONG, |town| {
+            Ok(state(town)?.is_some_and(|s| s != "connected"))
+        })?;
         self.line("vpnd", &format!("found dead after {:.1} s", died.elapsed().as_secs_f32()));
         self.watched()?;
 
@@ -257,12 +259,16 @@ impl Story {
     }
 
     fn until(&self, wanted: &str) -> Result<()> {
-        self.town.until(wanted, LONG, |town| Ok(state(town)? == wanted))
+        self.town.until(wanted, LONG, |town| Ok(state(town)?.as_deref() == Some(wanted)))
     }
 
     /// Its number, from 0.
     fn relay(&self) -> Result<usize> {
-        let name = self.town.relay()?;
+        let mut name = String::new();
+        self.town.until("the relay is known", LONG, |town| {
+            name = town.relay()?;
+            Ok(!name.is_empty())
+        })?;
         let number = name.strip_prefix('r').and_then(|n| n.parse::<usize>().ok());
         number.and_then(|n| n.checked_sub(1)).with_context(|| format!("an unknown relay '{name}'"))
     }
@@ -327,14 +333,9 @@ impl Story {
 /// An emulated machine is slow, and a dead relay is doubted for 20 s.
 const LONG: Duration = Duration::from_secs(90);
 
-fn state(town: &Town) -> Result<String> {
-    ensure_daemon(&town.status()?)
-}
-
-fn ensure_daemon(status: &serde_json::Value) -> Result<String> {
-    let state = status["daemon"]["status"]["state"].as_str();
-    ensure!(state.is_some(), "the daemon does not say its state: {status}");
-    Ok(state.unwrap_or_default().to_owned())
+/// The daemon's own word; None while it is too busy to give it.
+fn state(town: &Town) -> Result<Option<String>> {
+    Ok(town.status()?["daemon"]["status"]["state"].as_str().map(str::to_owned))
 }
 
 fn seen(answer: &Answer) -> bool {
