@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -69,7 +69,15 @@ impl Shell {
         }
     }
 
+    /// No effect may hold the daemon up for ever.
     pub async fn run(&mut self, effect: &Effect, inputs: &Inputs) -> Result<(), String> {
+        match tokio::time::timeout(LIMIT, self.run_at_length(effect, inputs)).await {
+            Ok(result) => result,
+            Err(_) => Err(format!("the kernel did not answer within {} s", LIMIT.as_secs())),
+        }
+    }
+
+    async fn run_at_length(&mut self, effect: &Effect, inputs: &Inputs) -> Result<(), String> {
         let settings = &inputs.settings;
         match effect {
             Effect::Enforce(stance) => self.enforce(stance, inputs),
@@ -252,6 +260,8 @@ impl Shell {
     }
 }
 
+/// For one effect: far above what the slowest router needs for any.
+const LIMIT: Duration = Duration::from_secs(20);
 /// IEEE 802.3: what a WAN has when nothing better is known.
 const ETHERNET_MTU: u32 = 1500;
 /// RFC 8200, section 5.

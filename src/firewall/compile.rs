@@ -24,6 +24,7 @@ pub fn compile(policy: &Policy) -> Ruleset {
     compiler.chains.push(base::regular_chain(policy.state().chain()));
     compiler.before_conntrack();
     compiler.marks();
+    compiler.unroutable();
     compiler.router();
     compiler.forwarding();
     compiler.translation();
@@ -163,6 +164,33 @@ impl Compiler<'_> {
             self.chain(chain, NfChainType::Route, NfHook::Output, base::MANGLE, NfChainPolicy::Accept);
             self.clauses(Way::ReroutingRouter);
         }
+    }
+
+    /// What the LAN sends to where no route leads: refused before routing would end it.
+    fn unroutable(&mut self) {
+        let lan = self.policy.zones().lan_devices();
+        let families = self.policy.unrouted();
+        if lan.is_empty() || families.is_empty() {
+            return;
+        }
+        let chain = "prerouting";
+        self.chain(chain, NfChainType::Filter, NfHook::Prerouting, base::FILTER, NfChainPolicy::Accept);
+        let mut matches = vec![base::arrives_by(&lan)];
+        if let [only] = families {
+            matches.push(expr::of_family(*only));
+        }
+        // The answers to others' connections have a route; a new one may not.
+        matches.push(expr::has(expr::ct("state"), expr::word("new")));
+        // The router itself, broadcast and multicast need none.
+        matches.push(expr::is_not(
+            expr::destination_type(),
+            expr::one_of(
+                ["local", "broadcast", "multicast", "anycast"].into_iter().map(expr::word).collect(),
+            ),
+        ));
+        matches.push(expr::is(expr::device_of_route(), Expr::Boolean(false)));
+        matches.push(goto(base::REFUSE_LAN));
+        self.rule(chain, matches, "no route leads there");
     }
 
     /// Input and output.

@@ -10,6 +10,7 @@ use nftables::expr::{
 use nftables::stmt::{Match, Operator, Statement};
 
 use crate::config::IfName;
+use crate::policy::Family;
 
 pub type Expr = Expression<'static>;
 pub type Stmt = Statement<'static>;
@@ -50,6 +51,22 @@ pub fn tcp_mss() -> Expr {
 pub fn source_type_on_output_device() -> Expr {
     let flags = HashSet::from([FibFlag::Saddr, FibFlag::Oif]);
     Expr::Named(NamedExpression::Fib(Fib { result: FibResult::Type, flags }))
+}
+
+pub fn of_family(family: Family) -> Stmt {
+    let name = if family == Family::V4 { "ipv4" } else { "ipv6" };
+    is(meta(MetaKey::Nfproto), word(name))
+}
+
+/// The kind of route to the packet's destination.
+pub fn destination_type() -> Expr {
+    Expr::Named(NamedExpression::Fib(Fib { result: FibResult::Type, flags: HashSet::from([FibFlag::Daddr]) }))
+}
+
+/// The device by which the router itself would send to the packet's destination; compared with
+/// `false`: there is none.
+pub fn device_of_route() -> Expr {
+    Expr::Named(NamedExpression::Fib(Fib { result: FibResult::Oif, flags: HashSet::from([FibFlag::Daddr]) }))
 }
 
 pub fn concat(parts: Vec<Expr>) -> Expr {

@@ -45,10 +45,7 @@ pub fn tcp() -> Stmt {
 
 fn matched(condition: &Match) -> Vec<Stmt> {
     match condition {
-        Match::Family(family) => {
-            let name = if *family == Family::V4 { "ipv4" } else { "ipv6" };
-            vec![is(expr::meta(MetaKey::Nfproto), expr::word(name))]
-        }
+        Match::Family(family) => vec![expr::of_family(*family)],
         Match::In(devices) => vec![is(expr::meta(MetaKey::Iifname), expr::devices(devices))],
         Match::Out(devices) => vec![is(expr::meta(MetaKey::Oifname), expr::devices(devices))],
         Match::From(nets) => vec![is(address(nets, "saddr"), expr::nets(nets))],

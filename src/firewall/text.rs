@@ -191,6 +191,7 @@ fn in_hex(left: &Expression<'_>) -> bool {
 fn expression(expr: &Expression<'_>) -> String {
     match expr {
         Expression::String(text) => text.clone().into_owned(),
+        Expression::Boolean(exists) => if *exists { "exists" } else { "missing" }.to_owned(),
         Expression::Number(number) if *number > 0xffff => format!("0x{number:x}"),
         Expression::Number(number) => number.to_string(),
         Expression::List(parts) => format!("({})", list(parts.iter().map(expression), " | ")),

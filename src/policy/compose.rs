@@ -2,13 +2,13 @@
 
 use crate::config::{Mark, Settings};
 
-use super::clause::Clause;
+use super::clause::{Clause, Family};
 use super::draft::Draft;
 use super::facts::Facts;
 use super::stance::Stance;
 use super::state::PolicyState;
 use super::way::Way;
-use super::zones::Zones;
+use super::zones::{Zones, tunnel_of};
 use super::{blocked, connected, connecting, rows};
 
 /// Everything that may pass in one state, in the contract's words. What no clause allows is
@@ -18,6 +18,7 @@ pub struct Policy {
     state: PolicyState,
     zones: Zones,
     mark: Mark,
+    unrouted: Vec<Family>,
     clauses: Vec<Clause>,
 }
 
@@ -36,6 +37,14 @@ impl Policy {
     #[must_use]
     pub fn mark(&self) -> Mark {
         self.mark
+    }
+
+    /// Families that no tunnel carries now. The routing barrier ends their packets before the
+    /// forward hook sees them, with a slow and rationed ICMP error of the kernel's own, so that
+    /// the refusal must come earlier (contract, section 3: refusals of LAN traffic are fast).
+    #[must_use]
+    pub fn unrouted(&self) -> &[Family] {
+        &self.unrouted
     }
 
     /// All clauses; those of one way in the order in which they are looked at.
@@ -92,7 +101,11 @@ pub fn compose(stance: &Stance, settings: &Settings, facts: &Facts) -> Option<Po
     every_state(&mut c);
 
     let clauses = c.clauses;
-    Some(Policy { state, mark: settings.mark, clauses, zones })
+    let carried = |family: &Family| {
+        tunnel_of(stance).is_some_and(|tunnel| tunnel.addresses.iter().any(|net| family.holds(net)))
+    };
+    let unrouted = Family::BOTH.into_iter().filter(|family| !carried(family)).collect();
+    Some(Policy { state, mark: settings.mark, unrouted, clauses, zones })
 }
 
 /// The contract's section 2, and what holds in every state of section 3.

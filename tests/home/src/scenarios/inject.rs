@@ -44,7 +44,7 @@ const MOST: u32 = 400;
 /// which is armed, blocked by the boot policy and wants a tunnel. In a shorter run (`HOME_ALL`
 /// unset) every `STRIDE`th, which ones by the seed.
 pub(crate) fn each(town: &mut Town, call: &Call, seed: u64) -> Result<String> {
-    const STRIDE: u32 = 9;
+    const STRIDE: u32 = 23;
     let stride = if std::env::var_os("HOME_ALL").is_some() { 1 } else { STRIDE };
     let mut failed = 0;
     let mut flown = 0;
@@ -90,7 +90,8 @@ fn once(town: &mut Town, call: &Call, number: u32) -> Result<(bool, u32)> {
     let rules = rules.map_err(|error| error.context(context()))?;
     if call.whose == Whose::Daemon {
         ensure!(rules.contains("state_connected"), "{}: the table is another's", context());
-        expect(&town.house.tv, Way::Relay(0)).map_err(|e| e.context(context()))?;
+        let relay = town.relay()?.trim_start_matches('r').parse::<usize>().map_err(anyhow::Error::from)?;
+        expect(&town.house.tv, Way::Relay(relay - 1)).map_err(|e| e.context(context()))?;
     } else {
         ensure!(rules.contains("chain state_"), "{}: no policy is left", context());
     }
@@ -101,26 +102,24 @@ fn injected(log: &Path) -> bool {
     fs::read_to_string(log).unwrap_or_default().contains("(INJECTED)")
 }
 
-/// The words before the daemon. Nft is found by PATH where it is not at its usual place, which
-/// in a guest it is not.
+/// The words before the daemon.
 fn wrapper(town: &Town, call: &Call, number: u32, log: &Path) -> Result<Vec<String>> {
     let log = log.display();
     let trace =
         format!("-qq -A -o {log} --trace={0} --inject={0}:error={1}:when={number}", call.calls, call.error);
-    let text = match call.whose {
+    if call.whose == Whose::Daemon {
         // Not -f: the daemon's own loop is its first thread, and nft is not meant here. -D: the
         // daemon stays this program's child.
-        Whose::Daemon => format!("strace -D {trace}"),
-        Whose::Nft => {
-            ensure!(!Path::new("/usr/sbin/nft").exists(), "nft is at a place where it cannot be replaced");
-            let dir = town.dir.join("nft-bin");
-            fs::create_dir_all(&dir)?;
-            let nft = town.house.router.run("sh", &["-c", "command -v nft"])?;
-            fs::write(dir.join("nft"), format!("#!/bin/sh\nexec strace {trace} {} \"$@\"\n", nft.trim()))?;
-            fs::set_permissions(dir.join("nft"), fs::Permissions::from_mode(0o755))?;
-            let path = std::env::var("PATH").unwrap_or_default();
-            format!("env PATH={}:{path}", dir.display())
-        }
-    };
-    Ok(text.split_whitespace().map(str::to_owned).collect())
+        return Ok(format!("strace -D {trace}").split_whitespace().map(str::to_owned).collect());
+    }
+    // For the daemon alone, nft is one that is traced: in a mount namespace of its own.
+    let nft = town.house.router.run("sh", &["-c", "command -v nft"])?;
+    let (nft, dir) = (nft.trim(), town.dir.join("nft-bin"));
+    fs::create_dir_all(&dir)?;
+    let (real, traced) = (dir.join("real"), dir.join("traced"));
+    fs::copy(nft, &real)?;
+    fs::write(&traced, format!("#!/bin/sh\nexec strace {trace} {} \"$@\"\n", real.display()))?;
+    fs::set_permissions(&traced, fs::Permissions::from_mode(0o755))?;
+    let script = format!("mount --bind {} {nft} && exec \"$@\"", traced.display());
+    Ok(["unshare", "-m", "sh", "-c", &script, "sh"].map(str::to_owned).to_vec())
 }

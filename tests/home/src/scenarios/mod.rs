@@ -44,7 +44,7 @@ pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
         let name = format!("guest: each {}, under a flood", call.name);
         tests.push(Test::new(name, move || in_town(&town, &vpnd, |town| inject::each(town, call, seed))));
     }
-    for part in 1..=random::PARTS {
+    for part in random::parts(seed) {
         let (town, vpnd) = (Rc::clone(&town), vpnd.clone());
         let name =
             format!("guest: {} random transitions under a flood, part {part} (seed {seed})", random::EACH);
