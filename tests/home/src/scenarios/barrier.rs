@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use super::{Scenario, Way, blocked, connected, expect};
 use crate::flood::Flood;
 use crate::house::{at, ip};
-use crate::packets::{Body, Kind, Marker, Packet};
+use crate::packets::{Kind, Marker};
 use crate::town::{LONG, Town};
 
 pub(crate) fn scenarios() -> Vec<(&'static str, Scenario)> {
@@ -111,11 +111,14 @@ fn renewal(town: &mut Town) -> Result<String> {
          route add default via 203.0.113.1 dev wan")?;
     town.does(&["lease", "wan", at::ISP[0]])?;
     let marker = Marker { kind: Kind::Control, id: 77, seq: 0 };
-    let renew = Packet::new(ip(at::ROUTER_WAN[0]), ip(at::ISP[0]), Body::Udp { from: 68, to: 67 });
     town.uplink.lease_server = at::ISP[0].parse().ok();
+    // As udhcpc renews: a socket with the lease's address, bound to no device.
     let left = |town: &Town| {
-        let binding = crate::raw::Binding::default();
-        let _ = crate::raw::send(&town.house.router, &renew.bytes(marker), renew.to, &binding)?;
+        town.house.router.enter(|| {
+            let socket = std::net::UdpSocket::bind((ip(at::ROUTER_WAN[0]), 68))?;
+            let _ = socket.send_to(&marker.bytes(), (ip(at::ISP[0]), 67));
+            Ok(())
+        })?;
         Ok(town
             .wan
             .wait(position, std::time::Duration::from_millis(300), |f| f.marker == Some(marker))
