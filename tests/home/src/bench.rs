@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use crate::house::{at, ip};
 use crate::ns::Netns;
 use crate::packets::Kind;
-use crate::services::{ECHO, ask_udp};
+use crate::services::{ECHO, ask_once};
 use crate::town::{LONG, Town};
 use crate::vpnd::relay_endpoint;
 
@@ -28,8 +28,8 @@ pub fn run(vpnd: &Path) -> Result<bool> {
     for _ in 0..ROUNDS {
         town.fresh()?;
         town.start()?;
-        connects[0].push(first_reply(&town, |town| town.does(&["connect", "r1", "--wait", "60"]).map(drop))?);
-        changes[0].push(change(&mut town, |town| town.does(&["connect", "r2", "--wait", "60"]).map(drop))?);
+        connects[0].push(first_reply(&town, |town| town.connect("r1"))?);
+        changes[0].push(change(&mut town, |town| town.connect("r2"))?);
         memory = memory.max(resident(&town)?);
         town.fresh()?;
         let confs = [conf(&town, 0)?, conf(&town, 1)?];
@@ -77,15 +77,17 @@ struct Change {
 fn first_reply(town: &Town, word: impl FnOnce(&Town) -> Result<()> + Send) -> Result<Duration> {
     let start = Instant::now();
     std::thread::scope(|scope| {
-        let client = scope.spawn(|| -> Result<Duration> {
-            while start.elapsed() < LONG {
-                let seen = ask_udp(&town.house.tv, ip(at::INTERNET[0]), Duration::from_millis(50))?;
-                if seen.is_some_and(|seen| seen == relay_endpoint(0).ip()) {
-                    return Ok(start.elapsed());
+        let client = scope.spawn(|| {
+            town.house.tv.enter(|| {
+                while start.elapsed() < LONG {
+                    let seen = ask_once(ip(at::INTERNET[0]), Duration::from_millis(100))?;
+                    if seen.is_some_and(|seen| seen == relay_endpoint(0).ip()) {
+                        return Ok(start.elapsed());
+                    }
+                    std::thread::sleep(Duration::from_millis(20));
                 }
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            anyhow::bail!("no reply through the tunnel")
+                anyhow::bail!("no reply through the tunnel")
+            })
         });
         word(town)?;
         client.join().map_err(|_| anyhow::anyhow!("the client panicked"))?

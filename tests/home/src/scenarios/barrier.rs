@@ -36,7 +36,7 @@ fn flushed(town: &mut Town) -> Result<String> {
     let in_force = town.house.router.run("nft", &["list", "tables"])?.contains("inet vpnd");
     // Either the rules are back by themselves, or status says loudly that they are gone.
     ensure!(in_force || word == "error", "the rules are gone, and status says {word}");
-    town.does(&["connect", "r2", "--wait", "60"])?;
+    town.connect("r2")?;
     town.until_word("connected", LONG)?;
     let flown = flood.stop(&town.wan, position)?;
     let lan = lan + lan_frames(town, position);

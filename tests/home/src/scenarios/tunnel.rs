@@ -67,7 +67,7 @@ fn over_v6(town: &mut Town) -> Result<String> {
 fn dies(town: &mut Town) -> Result<String> {
     connected(town, "r1")?;
     // Any relay will do, so that another one may be taken.
-    town.does(&["connect", "--wait", "60"])?;
+    town.connect("")?;
     town.until_word("connected", LONG)?;
     let name = town.relay()?;
     let number = name.trim_start_matches('r').parse::<usize>()? - 1;
