@@ -486,6 +486,13 @@ fn the_tunnel_carries_router_and_lan_until_it_is_gone() {
     assert_eq!(send("cli", INTERNET6, From::default()), (0, 0));
 
     raise(&house, &settings(), Some(stance()));
+    // A route of `main` that refuses holds for the router alone, and opens nothing.
+    house.sh("rtr", "ip route add blackhole 198.51.100.5; ip -6 route add prohibit 2001:db8:100::5");
+    for to in ["198.51.100.5", "2001:db8:100::5"] {
+        assert_eq!(send("rtr", to, From::default()), (0, 0), "{to}");
+        assert_eq!(send("cli", to, From::default()), (0, FRAMES), "{to}");
+    }
+
     house.sh("rtr", "ip link del vpnd0");
     for to in [INTERNET, INTERNET6] {
         assert_eq!(send("cli", to, From::default()), (0, 0), "the tunnel was deleted");
@@ -613,4 +620,267 @@ fn mending_and_changing_the_barrier_under_a_flood_lets_nothing_out() {
     println!("100 changes, {sent} packets meanwhile");
     assert!(sent > 1000);
     assert_eq!(leaks(&frames), 0);
+}
+
+/// Answers every datagram to port 5300, as a resolver or an SSH server would, until dropped.
+struct Echo(std::sync::Arc<std::sync::atomic::AtomicBool>);
+
+impl Echo {
+    fn start(house: &House) -> Self {
+        let socket = house.inside("rtr", || std::net::UdpSocket::bind("[::]:5300").unwrap());
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let stopped = stop.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0u8; 64];
+            while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+                if let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                    let _ = socket.send_to(&buffer[..length], from);
+                }
+            }
+        });
+        Self(stop)
+    }
+
+    fn answers(house: &House, to: &'static str) -> bool {
+        house.inside("cli", move || {
+            let any = if to.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+            let socket = std::net::UdpSocket::bind(any).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
+            socket.connect(at(to, 5300)).unwrap();
+            (0..3).any(|_| socket.send(b"hello").is_ok() && socket.recv(&mut [0u8; 64]).is_ok())
+        })
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// The words that let the router's own packets go by the LAN's routes in `main`.
+const LAN_IN_MAIN: &str = "lookup main suppress_prefixlength 0 suppress_ifgroup ";
+
+fn lan_in_main(house: &House) -> usize {
+    house.tables().lines().filter(|line| line.starts_with("111:") && line.contains(LAN_IN_MAIN)).count()
+}
+
+/// The interface group of every device of the router.
+fn groups(house: &House) -> BTreeMap<String, u32> {
+    let lines = house.sh("rtr", "cd /sys/class/net; grep . */netdev_group");
+    let read = |line: &str| {
+        let (path, group) = line.split_once(':').unwrap();
+        (path.trim_end_matches("/netdev_group").to_owned(), group.parse().unwrap())
+    };
+    lines.lines().map(read).collect()
+}
+
+/// Contract 2.2: nothing raises the barrier again in this test.
+#[test]
+fn with_a_dead_daemon_the_router_answers_a_lan_that_went_down_and_up() {
+    let house = House::build();
+    let _echo = Echo::start(&house);
+    // fd00 addresses do not survive a device that goes down; netifd puts them there again.
+    let bounce = "ip link set lan0 down; ip link set lan0 up; ip -6 addr replace fd00:1::1/64 dev lan0 nodad";
+    let answered = |to: [&'static str; 2], when: &str| {
+        for to in to {
+            assert!(house.pings("cli", to), "{to} does not answer a ping, {when}");
+            assert!(Echo::answers(&house, to), "{to} does not answer a datagram, {when}");
+        }
+        let link_local = house.sh("rtr", "ip -6 -o addr show dev lan0 scope link");
+        let link_local = link_local.split_whitespace().nth(3).unwrap().split('/').next().unwrap().to_owned();
+        assert!(house.pings("cli", &format!("{link_local}%eth0")), "link-local, {when}");
+    };
+    let home = ["192.168.1.1", "fd00:1::1"];
+    house.sh("rtr", bounce);
+    answered(home, "control: no barrier");
+    for tunnel in [false, true] {
+        let stance = tunnel.then(stance);
+        let _tunnel = tunnel.then(|| Tunnel::create(&house));
+        if !tunnel {
+            house.hostile_routes();
+        }
+        raise(&house, &settings(), stance);
+        answered(home, "barrier");
+        let frames = house.capture(|| {
+            house.sh("rtr", bounce);
+            let lost = house.sh("rtr", "ip route show table 7651");
+            assert!(!lost.contains("192.168.1."), "control: the barrier's own routes are gone: {lost}");
+            answered(home, "down and up");
+            house.sh("rtr", "ip addr flush dev lan0 scope global; ip addr add 192.168.7.1/24 dev lan0; ip -6 addr add fd00:7::1/64 dev lan0 nodad");
+            house.sh("cli", "ip addr replace 192.168.7.2/24 dev eth0; ip -6 addr replace fd00:7::2/64 dev eth0 nodad");
+            answered(["192.168.7.1", "fd00:7::1"], "another address");
+        });
+        assert_eq!(leaks(&frames), 0);
+        assert_closed(&probe_router(&house), "after that");
+        house.sh("rtr", "ip addr flush dev lan0 scope global; ip addr add 192.168.1.1/24 dev lan0; ip -6 addr add fd00:1::1/64 dev lan0 nodad");
+    }
+}
+
+/// The part of [`probe`] that a rule for the router's own packets can open.
+fn probe_router(house: &House) -> BTreeMap<&'static str, usize> {
+    let mut seen = probe(house);
+    seen.retain(|kind, _| kind.starts_with("router"));
+    seen
+}
+
+/// Every kind of route that a hostile uplink, or several, can put into `main`.
+#[test]
+fn no_route_of_the_wan_opens_what_the_lan_has_in_main() {
+    let house = House::build();
+    let send = |to: &'static str| {
+        leaks(&house.capture(|| {
+            house.inside("rtr", move || netns::send_udp(at(to, 9999), &From::default()));
+        }))
+    };
+    raise(&house, &settings(), None);
+    assert_eq!(lan_in_main(&house), 2, "one rule in each family: {}", house.tables());
+    // A device that appears while the daemon is dead; its far end is the ISP as well.
+    let isp = house.name("isp");
+    house.sh("rtr", &format!("ip link add wan1 type veth peer name eth1 netns {isp}; ip link set wan1 up; ip addr add 203.0.114.2/24 dev wan1"));
+    house.sh("isp", "ip link set eth1 up; ip addr add 203.0.114.1/24 dev eth1");
+    // The rule that a barrier must not have: whatever is more specific than a default route.
+    let open = |family: &str, add: bool| {
+        let verb = if add { "add" } else { "del" };
+        let words = "pref 90 iif lo lookup main suppress_prefixlength 0";
+        house.sh("rtr", &format!("ip {family} rule {verb} {words}"));
+    };
+    let mut kinds = vec![
+        ("-4", "198.51.100.0/24 dev wan0".to_owned(), INTERNET),
+        ("-4", "198.51.100.1/32 via 203.0.113.1 dev wan0 onlink".to_owned(), INTERNET),
+        ("-4", "198.51.100.0/24 nexthop via 203.0.113.1 dev wan0 nexthop via 203.0.113.1 dev wan0 onlink".to_owned(), INTERNET),
+        ("-6", "2001:db8:100::/64 via fe80::1 dev wan0 onlink".to_owned(), INTERNET6),
+        ("-6", "2001:db8:100::/64 nexthop via 2001:db8:203::1 dev wan0 nexthop via fe80::1 dev wan0".to_owned(), INTERNET6),
+        ("-6", "2001:db8:100::/64 nexthop via fd00:1::2 dev lan0 nexthop via 2001:db8:203::1 dev wan0 weight 250".to_owned(), INTERNET6),
+        ("-6", "2001:db8:100::/64 nexthop via 2001:db8:203::1 dev wan0 weight 250 nexthop via fd00:1::2 dev lan0".to_owned(), INTERNET6),
+    ];
+    kinds.extend(netns::OPTION_121.map(|to| ("-4", format!("{to} via 203.0.113.1 dev wan0"), INTERNET)));
+    kinds.extend(
+        netns::OPTION_121_V6.map(|to| ("-6", format!("{to} via 2001:db8:203::1 dev wan0"), INTERNET6)),
+    );
+    house.sh(
+        "isp",
+        "ip -6 addr add fe80::1/64 dev eth0 nodad; ip -6 addr add 2001:db8:100::1/64 dev eth0 nodad",
+    );
+    for (family, route, to) in &kinds {
+        // The halves that do not hold the destination prove nothing.
+        let proves = !route.starts_with("0.0.0.0/1 ") && !route.starts_with("8000::/1 ");
+        house.sh("rtr", &format!("ip {family} route add {route}"));
+        assert_eq!(send(to), 0, "{route}");
+        open(family, true);
+        assert!(!proves || send(to) > 0, "control: {route} does not lead to the WAN");
+        open(family, false);
+        house.sh("rtr", &format!("ip {family} route del {route}"));
+    }
+
+    house.hostile_routes();
+    house.sh("rtr", "ip route add 198.51.100.1/32 via 203.0.114.1 dev wan1 onlink metric 1; ip route add 192.168.1.2/32 via 203.0.113.1 dev wan0; ip -6 route add fd00:1::2/128 via 2001:db8:203::1 dev wan0");
+    assert_closed(&probe(&house), "hostile routes of every kind");
+    // The LAN's addresses, claimed by the uplink: with the barrier's own routes gone as well, the
+    // answers to them end in the barrier.
+    house.sh(
+        "rtr",
+        "ip link set lan0 down; ip link set lan0 up; ip -6 addr replace fd00:1::1/64 dev lan0 nodad",
+    );
+    assert_eq!((send("192.168.1.2"), send("fd00:1::2")), (0, 0));
+    house.sh("rtr", "ip route del 198.51.100.1/32 metric 1");
+
+    // IPv4 judges a route by its first next hop alone.
+    house.sh("rtr", "ip route replace 198.51.100.1/32 nexthop via 192.168.1.2 dev lan0 nexthop via 203.0.113.1 dev wan0 weight 250");
+    house.sh("rtr", "sysctl -qw net.ipv4.fib_multipath_hash_policy=1");
+    let spread = || {
+        leaks(&house.capture(|| {
+            house.inside("rtr", || {
+                for port in 9000..9020 {
+                    netns::send_udp(at(INTERNET, port), &From::default());
+                }
+            });
+        }))
+    };
+    assert!(spread() > 0, "control: next hops on both sides open the rule");
+    raise(&house, &settings(), None);
+    assert_eq!((lan_in_main(&house), spread()), (0, 0), "next hops on both sides");
+}
+
+#[test]
+fn a_wan_device_in_a_group_closes_what_the_lan_has_in_main() {
+    let house = House::build();
+    house.hostile_routes();
+    let raise = || raise(&house, &settings(), None);
+    raise();
+    assert_eq!(lan_in_main(&house), 2);
+    house.sh("rtr", "ip link set wan0 group 5");
+    let udp = || {
+        leaks(&house.capture(|| {
+            house.inside("rtr", || netns::send_udp(at(INTERNET, 9999), &From::default()));
+        }))
+    };
+    assert!(udp() > 0, "control: a device in a group is not suppressed");
+    raise();
+    assert_eq!(lan_in_main(&house), 0, "the rule stayed");
+    assert_closed(&probe(&house), "a WAN device in a group");
+    let named = {
+        let facts = facts(&house, &settings());
+        house.inside("rtr", move || {
+            // SAFETY: constant C strings; the mount is in a mount namespace of this thread alone.
+            unsafe {
+                assert_eq!(libc::unshare(libc::CLONE_NEWNS), 0);
+                let (none, nothing) = (std::ptr::null(), std::ptr::null());
+                let private = libc::MS_REC | libc::MS_PRIVATE;
+                assert_eq!(libc::mount(none, c"/".as_ptr(), none, private, nothing), 0);
+                let sysfs = c"sysfs".as_ptr();
+                assert_eq!(libc::mount(sysfs, c"/sys".as_ptr(), sysfs, 0, nothing), 0);
+            }
+            vpnd::routing::grouped_devices(&facts)
+        })
+    };
+    assert_eq!(named, [name("wan0")], "what `status` warns of");
+
+    // In ours: it goes back to where new devices are.
+    house.sh("rtr", "ip link set wan0 group 7651");
+    raise();
+    assert_eq!((groups(&house)["wan0"], lan_in_main(&house)), (0, 2));
+    assert_closed(&probe_router(&house), "a WAN device that was in the barrier's group");
+
+    // A LAN device that configuration makes unfit may be an uplink.
+    let mut unfit = settings();
+    unfit.lan.devices[1].forward = false;
+    self::raise(&house, &unfit, None);
+    assert_eq!((groups(&house)["lan0"], groups(&house)["lan1"]), (7651, 0));
+    assert_eq!(lan_in_main(&house), 2);
+    house.sh("rtr", "ip link set lan1 group 5");
+    self::raise(&house, &unfit, None);
+    assert_eq!(lan_in_main(&house), 0, "an unfit LAN device in a group");
+    house.sh("rtr", "ip link set lan1 group 0");
+
+    // The port of a bridge counts when routes lead over it.
+    house.sh("rtr", "ip link add br0 type bridge; ip link add port0 group 5 type veth peer name port1; ip link set port0 master br0; ip link set port0 up; ip link set port1 up; ip link set br0 up");
+    raise();
+    assert_eq!(lan_in_main(&house), 2, "a port without routes");
+    house.sh("rtr", "ip route add 198.51.100.77/32 dev port0");
+    raise();
+    assert_eq!(lan_in_main(&house), 0, "a port with a route");
+}
+
+#[test]
+fn lowering_restores_groups_and_rules() {
+    let house = House::build();
+    // A LAN device in a group of its owner's stays there, and is answered all the same.
+    house.sh("rtr", "ip link set lan0 group 9");
+    let before = (groups(&house), house.tables());
+    raise(&house, &settings(), Some(stance()));
+    let raised = groups(&house);
+    assert_eq!([raised["lan0"], raised["lan1"], raised["wan0"], raised["lo"]], [9, 7651, 0, 0]);
+    assert_eq!(lan_in_main(&house), 2);
+    let wanted = house.tables();
+    raise(&house, &settings(), Some(stance()));
+    assert_eq!((groups(&house), house.tables()), (raised, wanted), "raising twice changed something");
+    house.sh(
+        "rtr",
+        "ip link set lan0 down; ip link set lan0 up; ip -6 addr replace fd00:1::1/64 dev lan0 nodad",
+    );
+    assert!(house.pings("cli", "192.168.1.1") && house.pings("cli", "fd00:1::1"));
+    lower(&house);
+    assert_eq!((groups(&house), house.tables()), before, "lowering left something behind");
 }

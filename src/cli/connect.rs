@@ -14,7 +14,8 @@ const WAIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(100);
 
 pub fn run(input: &Input) -> Outcome {
-    let relay = input.values.first().cloned();
+    // A city's name may hold spaces; on the way it does not.
+    let relay = input.values.first().map(|wish| wish.trim().replace(' ', "-"));
     let wait = match input.option("wait") {
         None => WAIT,
         Some(text) => Duration::from_secs(

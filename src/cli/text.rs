@@ -2,11 +2,12 @@
 
 use std::io::Write;
 
-/// Without what a terminal would obey: control characters become '?', but for line breaks. What
-/// is shown comes partly from configuration and from the daemon.
+/// Without what a terminal would obey: control characters become '?', but for line breaks and
+/// tabs (rulesets are indented with them). What is shown comes partly from configuration and from
+/// the daemon.
 #[must_use]
 pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '?' } else { c }).collect()
 }
 
 /// To stdout; a closed pipe (`vpnd relays | head`) is no error.
@@ -50,6 +51,11 @@ mod tests {
     #[test]
     fn a_terminal_is_not_given_orders() {
         assert_eq!(clean("a\x1b[2Jb\u{9b}c\r\nd"), "a?[2Jb?c?\nd");
+    }
+
+    #[test]
+    fn a_printed_ruleset_can_be_loaded() {
+        assert_eq!(clean("table inet x {\n\tchain c {\n"), "table inet x {\n\tchain c {\n");
     }
 
     #[test]

@@ -2,9 +2,12 @@
 
 use crate::config::RelayName;
 use crate::control::{Call, Refusal, RelayStatus, Reply, Request};
-use crate::machine::Event;
+use crate::machine::{Event, lies_in};
 
 use super::{Daemon, report};
+
+const LOCKED: &str =
+    "still blocked: lockdown is on ('vpnd lockdown off' ends it, 'vpnd disarm' opens whatever is set)";
 
 impl Daemon {
     pub(super) async fn answer(&mut self, call: Call) {
@@ -20,7 +23,13 @@ impl Daemon {
                 let relay = relay.map(|wish| self.known(&wish)).transpose()?;
                 Ok(self.done(Event::Connect(relay)).await)
             }
-            Request::Disconnect => Ok(self.done(Event::Disconnect).await),
+            Request::Disconnect => {
+                let mut reply = self.done(Event::Disconnect).await;
+                if let (Reply::Done { notes }, true) = (&mut reply, self.machine.view().lockdown) {
+                    notes.push(LOCKED.to_owned());
+                }
+                Ok(reply)
+            }
             Request::Reconnect => {
                 if self.machine.view().state == "disconnected" {
                     return Err(Refusal::impossible("there is no tunnel: 'vpnd connect' builds one"));
@@ -55,11 +64,7 @@ impl Daemon {
     fn known(&self, wish: &str) -> Result<RelayName, Refusal> {
         let name: RelayName =
             wish.parse().map_err(|error| Refusal::impossible(format!("'{wish}' {error}")))?;
-        let fits = self.inputs.settings.relays.iter().any(|relay| {
-            relay.name == name
-                || relay.country.eq_ignore_ascii_case(wish)
-                || relay.city.eq_ignore_ascii_case(wish)
-        });
+        let fits = self.inputs.settings.relays.iter().any(|relay| relay.name == name || lies_in(relay, wish));
         if fits {
             Ok(name)
         } else {

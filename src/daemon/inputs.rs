@@ -104,7 +104,9 @@ impl Inputs {
         if self.online != online {
             events.push(Event::Online(self.online));
         }
-        if shell.tunnel_up && matches!(tunnel::stats(), Ok(None)) {
+        // Deleted, or set down by somebody: built anew.
+        let usable = tunnel::stats().map_or(true, |stats| stats.is_some_and(|stats| stats.up));
+        if shell.tunnel_up && !usable {
             shell.tunnel_up = false;
             events.push(Event::TunnelGone);
         }

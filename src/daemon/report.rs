@@ -2,7 +2,7 @@
 
 use crate::config::{IfName, WanService};
 use crate::control::{DeviceStatus, PolicyStatus, RelayStatus, Status, TunnelState, WantedStatus};
-use crate::routing::sysctl;
+use crate::routing::{grouped_devices, sysctl};
 use crate::tunnel;
 
 use super::Daemon;
@@ -13,6 +13,7 @@ pub(super) fn status(daemon: &Daemon) -> Status {
     warnings.extend(daemon.inputs.warnings.clone());
     if daemon.shell.barrier {
         warnings.extend(sysctl::strict_devices(&daemon.inputs.facts).iter().map(validated));
+        warnings.extend(grouped_devices(&daemon.inputs.facts).iter().map(grouped));
     }
     if !view.holds {
         warnings.insert(0, "NOT BLOCKED: no blocking policy could be installed".to_owned());
@@ -45,6 +46,12 @@ const MISSING: &[&str] =
 fn validated(device: &IfName) -> String {
     format!(
         "rp_filter could not be switched off on {device}: without a tunnel its gateway is not heard; set net.ipv4.conf.all.rp_filter and net.ipv4.conf.{device}.rp_filter to 0"
+    )
+}
+
+fn grouped(device: &IfName) -> String {
+    format!(
+        "{device} is in an interface group: should vpnd die, a LAN device that goes down and up is no longer answered; `ip link set {device} group 0`"
     )
 }
 

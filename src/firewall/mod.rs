@@ -11,6 +11,7 @@ pub mod conntrack;
 mod conntrack_message;
 mod error;
 mod expr;
+mod listing;
 mod names;
 mod nft;
 mod normal;

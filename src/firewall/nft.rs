@@ -10,6 +10,7 @@ use crate::policy::PolicyState;
 
 use super::child::{self, Output};
 use super::error::Error;
+use super::listing::for_each_object;
 use super::normal::Normal;
 use super::ruleset::{Ruleset, RulesetHash, TABLE};
 
@@ -42,7 +43,8 @@ struct Former {
 
 /// A table as the kernel lists it.
 struct Listed {
-    listing: Value,
+    /// nft's JSON.
+    text: Vec<u8>,
     normal: Normal,
 }
 
@@ -70,11 +72,9 @@ impl Nft {
         if former.is_none() {
             // A daemon that was started anew: what a former one left is worth keeping as well. What
             // cannot be read must not keep new rules away: a dormant table lists as nothing.
-            *former = self
-                .listed()
-                .ok()
-                .flatten()
-                .map(|table| Former { batch: reloadable(&table.listing), hash: table.normal.hash() });
+            *former = self.listed().ok().flatten().and_then(|table| {
+                Some(Former { batch: reloadable(&table.text).ok()?, hash: table.normal.hash() })
+            });
         }
         let batch = ruleset.to_json();
         let loaded = self.load(&batch);
@@ -131,8 +131,17 @@ impl Nft {
 
     /// Is it the ruleset that is in force, in full? If not, says what differs.
     fn check(&self, wanted: &Ruleset) -> Result<InForce, String> {
-        let Some(table) = self.listed().map_err(|error| error.to_string())? else {
-            return Err("table inet vpnd is missing".to_owned());
+        // Not asked first whether it exists, as after loading it nearly always does.
+        let table = match self.listing() {
+            Ok(table) => table,
+            Err(error) => {
+                let missing = matches!(self.exists(), Ok(false));
+                return Err(if missing {
+                    "table inet vpnd is missing".to_owned()
+                } else {
+                    error.to_string()
+                });
+            }
         };
         match table.normal.difference(&wanted.normal()) {
             Some(difference) => Err(difference),
@@ -166,15 +175,15 @@ impl Nft {
     }
 
     fn listed(&self) -> Result<Option<Listed>, Error> {
-        if !self.exists()? {
-            return Ok(None);
-        }
+        if self.exists()? { self.listing().map(Some) } else { Ok(None) }
+    }
+
+    /// The table, which is there.
+    fn listing(&self) -> Result<Listed, Error> {
         let output = self.run(&["-j", "list", "table", "inet", TABLE], String::new(), LISTING)?;
-        let unreadable = |why: String| Error::Unreadable { what: LISTING, why };
-        let listing: Value =
-            serde_json::from_slice(&output.stdout).map_err(|error| unreadable(error.to_string()))?;
-        let normal = Normal::of_listing(&listing).map_err(unreadable)?;
-        Ok(Some(Listed { listing, normal }))
+        let normal =
+            Normal::of_listing(&output.stdout).map_err(|why| Error::Unreadable { what: LISTING, why })?;
+        Ok(Listed { text: output.stdout, normal })
     }
 
     /// Asked apart from listing: an absent table and a failure have the same exit code.
@@ -224,22 +233,21 @@ fn state_of(normal: &Normal) -> Result<PolicyState, String> {
 }
 
 /// A listing as a batch that builds the same table anew. Handles belong to the table that goes.
-fn reloadable(listing: &Value) -> String {
+fn reloadable(listing: &[u8]) -> Result<String, String> {
     let table = json!({ "table": { "family": "inet", "name": TABLE } });
-    let mut batch = vec![json!({ "add": table }), json!({ "delete": table }), json!({ "add": table })];
-    let objects = listing.get("nftables").and_then(Value::as_array);
-    for object in objects.into_iter().flatten() {
+    let rebuilt = [json!({ "add": table }), json!({ "delete": table }), json!({ "add": table })];
+    let mut commands: Vec<String> = rebuilt.iter().map(Value::to_string).collect();
+    for_each_object(listing, |mut object| {
         if object.get("metainfo").is_some() || object.get("table").is_some() {
-            continue;
+            return;
         }
-        let mut object = object.clone();
         for body in object.as_object_mut().into_iter().flat_map(|map| map.values_mut()) {
             if let Some(body) = body.as_object_mut() {
                 body.remove("handle");
                 body.remove("elem");
             }
         }
-        batch.push(json!({ "add": object }));
-    }
-    json!({ "nftables": batch }).to_string()
+        commands.push(json!({ "add": object }).to_string());
+    })?;
+    Ok(format!("{{\"nftables\":[{}]}}", commands.join(",")))
 }

@@ -11,6 +11,7 @@ use std::net::Ipv6Addr;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::listing::for_each_object;
 use super::names::{self, Names};
 use super::ruleset::RulesetHash;
 
@@ -25,22 +26,22 @@ impl Normal {
     /// From list objects (`{"chain": {…}}`), compiled or listed.
     pub fn of_objects(objects: impl IntoIterator<Item = Value>) -> Self {
         let mut normal = Self::default();
-        for object in objects {
-            let Value::Object(object) = object else { continue };
-            for (kind, body) in object {
-                normal.add(&kind, body);
-            }
-        }
+        objects.into_iter().for_each(|object| normal.take(object));
         normal
     }
 
     /// From what `nft -j list table` prints.
-    pub fn of_listing(listing: &Value) -> Result<Self, String> {
-        let objects = listing
-            .get("nftables")
-            .and_then(Value::as_array)
-            .ok_or_else(|| "no list named \"nftables\" in it".to_owned())?;
-        Ok(Self::of_objects(objects.iter().cloned()))
+    pub fn of_listing(listing: &[u8]) -> Result<Self, String> {
+        let mut normal = Self::default();
+        for_each_object(listing, |object| normal.take(object))?;
+        Ok(normal)
+    }
+
+    fn take(&mut self, object: Value) {
+        let Value::Object(object) = object else { return };
+        for (kind, body) in object {
+            self.add(&kind, body);
+        }
     }
 
     fn add(&mut self, kind: &str, body: Value) {

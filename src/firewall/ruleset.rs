@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use nftables::batch::Batch;
-use nftables::schema::{Chain, NfListObject, Nftables, Rule, Set, Table};
+use nftables::schema::{Chain, NfCmd, NfListObject, NfObject, Rule, Set, Table};
 use nftables::types::NfFamily;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -113,20 +112,14 @@ impl Ruleset {
     /// looks on sees the old one or the new one, never neither (libnftables-json(5)).
     #[must_use]
     pub fn to_json(&self) -> String {
-        json(&self.batch())
-    }
-
-    fn batch(&self) -> Nftables<'static> {
         let table = || {
             let name = Cow::Borrowed(TABLE);
             NfListObject::Table(Table { family: NfFamily::INet, name, handle: None })
         };
-        let mut batch = Batch::new();
-        batch.add(table());
-        batch.delete(table());
-        batch.add(table());
-        self.objects().for_each(|object| batch.add(object));
-        batch.to_nftables()
+        let commands = [NfCmd::Add(table()), NfCmd::Delete(table()), NfCmd::Add(table())];
+        let commands = commands.into_iter().chain(self.objects().map(NfCmd::Add));
+        let commands: Vec<String> = commands.map(json).collect();
+        format!("{{\"nftables\":[{}]}}", commands.join(","))
     }
 
     fn objects(&self) -> impl Iterator<Item = NfListObject<'static>> + '_ {
@@ -143,10 +136,12 @@ impl Ruleset {
     }
 }
 
-/// A serialisation into memory fails only for maps whose keys are no text; there are none here,
-/// and an empty batch would be refused by the read-back.
-fn json(batch: &Nftables<'_>) -> String {
-    serde_json::to_value(batch).map(spelled_for_nft).unwrap_or_default().to_string()
+/// One at a time: serde_json's tree of the whole batch takes some megabytes, which the daemon
+/// would keep for good. A serialisation into memory fails only for maps whose keys are no text;
+/// there are none here, and an empty command would be refused.
+fn json(command: NfCmd<'_>) -> String {
+    let command = NfObject::CmdObject(command);
+    serde_json::to_value(command).map(spelled_for_nft).unwrap_or_default().to_string()
 }
 
 /// The crate writes the one statement without arguments as a bare word, which nft refuses.

@@ -35,6 +35,7 @@ pub(super) struct Context {
     before: Option<Stance>,
     /// What the state folder holds, as far as is known.
     saved: Option<Stored>,
+    kept: Option<Warning>,
     port: u16,
 }
 
@@ -50,6 +51,7 @@ impl Default for Context {
             in_force: None,
             before: None,
             saved: None,
+            kept: None,
             port: 0,
         }
     }
@@ -154,12 +156,18 @@ impl Context {
         }
     }
 
+    /// A warning that outlives the policy change of this very step.
+    pub fn after_opening(&mut self, text: String) {
+        self.kept = Some(Warning(text));
+    }
+
     /// Remembers what `effects` will put in force ([`Event::Failed`] takes it back), and sees to
     /// it that no change of the wanted state goes unwritten.
     pub fn expect(&mut self, effects: &mut Vec<Effect>) {
         // Each policy comes with a fresh list of what went wrong on the way to it.
         if effects.iter().any(Effect::enforces) {
             self.warnings.clear();
+            self.warnings.extend(self.kept.take());
         }
         let stores = effects.iter().any(|effect| matches!(effect, Effect::Store(_)));
         let started = self.saved.is_some() || stores;

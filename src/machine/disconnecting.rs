@@ -6,6 +6,9 @@ use super::effect::{Effect, Timer};
 use super::event::Event;
 use super::{Cause, Next, State};
 
+/// Tries at deleting old flows before the router is opened all the same, 14 s after the first.
+const PATIENCE: u32 = 3;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Disconnecting {
     tries: u32,
@@ -42,14 +45,21 @@ impl Disconnecting {
             Event::TunnelDown => Disconnected::open(context),
             Event::Connect(_) => context.try_connect(None),
             Event::TimerFired(Timer::Retry) => self.tear_down(),
-            Event::Failed { effect, error, .. } => self.failed(&effect, error),
+            Event::Failed { effect, error, .. } => self.failed(context, &effect, error),
             _ => (State::Disconnecting(self), Vec::new()),
         }
     }
 
-    /// Still closed under the old policy; tried again after a pause.
-    fn failed(self, effect: &Effect, error: String) -> Next {
+    /// Still closed under the old policy; tried again after a pause. Only where a person's word
+    /// stands against old flows that cannot be deleted at all does the word win, and it is said:
+    /// the device they went through is gone.
+    fn failed(self, context: &mut Context, effect: &Effect, error: String) -> Next {
         let cause = match effect {
+            Effect::DeleteFlows { .. } if self.tries >= PATIENCE && !context.lockdown() => {
+                let (state, effects) = Disconnected::open(context);
+                context.after_opening(format!("{}: {error}: they may go on outside", effect.what()));
+                return (state, effects);
+            }
             Effect::DeleteFlows { .. } => Cause::Flows(error),
             _ => Cause::Device(error),
         };

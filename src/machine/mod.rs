@@ -25,6 +25,7 @@ pub use cause::Cause;
 pub use context::Warning;
 pub use effect::{Effect, Timer};
 pub use event::{Event, LockdownWord, Stored};
+pub use relays::lies_in;
 
 use connected::Connected;
 use connecting::Connecting;

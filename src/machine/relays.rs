@@ -14,9 +14,14 @@ pub(super) fn fitting<'a>(settings: &'a Settings, wish: Option<&RelayName>) -> V
     if let Some(relay) = settings.relays.iter().find(|relay| relay.name == *wish) {
         return vec![relay];
     }
-    let wish = wish.as_str();
-    let is = |text: &str| text.eq_ignore_ascii_case(wish);
-    settings.relays.iter().filter(|relay| is(&relay.country) || is(&relay.city)).collect()
+    settings.relays.iter().filter(|relay| lies_in(relay, wish.as_str())).collect()
+}
+
+/// Whether a relay is in the country or city called `wish`; spaces may be written as `-`.
+#[must_use]
+pub fn lies_in(relay: &Relay, wish: &str) -> bool {
+    let is = |text: &str| text.replace(' ', "-").eq_ignore_ascii_case(&wish.replace(' ', "-"));
+    is(&relay.country) || is(&relay.city)
 }
 
 /// The one after `last` in a round; the first when `last` is not among them.

@@ -12,12 +12,13 @@ use netlink_packet_route::rule::RuleMessage;
 use crate::config::{IfName, Mark, Settings};
 use crate::policy::{Facts, TunnelStance};
 
+use super::group::Way;
 use super::netlink::Netlink;
-use super::plan::{self, Family, PRIORITIES, TABLE_LAN, TABLE_TUNNEL};
+use super::plan::{self, Family, PRIORITIES, TABLE_LAN, TABLE_MAIN, TABLE_TUNNEL};
 use super::route::{self, Route};
 use super::rule::{self, Action, Rule};
 use super::snapshot::Snapshot;
-use super::{Error, facts};
+use super::{Error, facts, group};
 
 /// A pass that changed something is followed by another, which finds nothing to do: the barrier is
 /// read back. Devices that come and go meanwhile may need a few more.
@@ -74,14 +75,17 @@ impl Router {
         let mut last = Ok(());
         for _ in 0..PASSES {
             let snapshot = Snapshot::take(&netlink).await?;
+            let standing = Standing::read(&netlink).await?;
+            let lan_in_main = group::tells_lan(settings, &snapshot, &standing.main);
             let mut wanted = Wanted {
-                rules: plan::rules(settings, facts),
+                rules: plan::rules(settings, facts, lan_in_main),
                 routes: plan::routes(settings, facts, tunnel, &snapshot),
+                groups: group::moves(settings, &snapshot),
             };
             let families: Vec<Family> = families().collect();
             wanted.rules.retain(|rule| families.contains(&rule.family));
             wanted.routes.retain(|r| families.contains(&Family::of_address(r.to.addr())));
-            last = match Standing::read(&netlink).await?.bring_to(&wanted, &netlink).await {
+            last = match standing.bring_to(&wanted, &netlink).await {
                 Ok(0) => return Ok(()),
                 Ok(_) => {
                     Err(Error::Incomplete { what: "raising the routing barrier".to_owned(), tries: PASSES })
@@ -92,14 +96,16 @@ impl Router {
         last
     }
 
-    /// Takes away every rule in [`PRIORITIES`] and every route in our tables. Fine when there are
-    /// none.
+    /// Takes away every rule in [`PRIORITIES`] and every route in our tables, and every device out
+    /// of our group. Fine when there are none.
     ///
     /// # Errors
     /// The first refusal of the kernel, after everything else was tried.
     pub async fn lower(&self) -> Result<(), Error> {
         let netlink = Netlink::open()?;
-        Standing::read(&netlink).await?.bring_to(&Wanted::default(), &netlink).await.map(|_| ())
+        let groups = group::all_back(&Snapshot::take(&netlink).await?);
+        let wanted = Wanted { groups, ..Wanted::default() };
+        Standing::read(&netlink).await?.bring_to(&wanted, &netlink).await.map(|_| ())
     }
 
     /// Whether any part of the barrier is there.
@@ -123,18 +129,22 @@ fn families() -> impl Iterator<Item = Family> {
 struct Wanted {
     rules: Vec<Rule>,
     routes: Vec<Route>,
+    /// Device indices that have to change their interface group, and to which.
+    groups: Vec<(u32, u32)>,
 }
 
-/// What the kernel has in our priorities and tables: as we would say it (None: we would not), and
+/// What the kernel has in our priorities and tables, and in `main`: as we would say it (None: we would not), and
 /// as the kernel said it.
 struct Standing {
     rules: Vec<(Option<Rule>, RuleMessage)>,
     routes: Vec<(Option<Route>, RouteMessage)>,
+    /// The routes of `main`.
+    main: Vec<Way>,
 }
 
 impl Standing {
     async fn read(netlink: &Netlink) -> Result<Self, Error> {
-        let mut standing = Self { rules: Vec::new(), routes: Vec::new() };
+        let mut standing = Self { rules: Vec::new(), routes: Vec::new(), main: Vec::new() };
         for family in families() {
             let question = RouteNetlinkMessage::GetRule(rule::question(family));
             for answer in netlink.dump(question, &format!("listing the {family} rules")).await? {
@@ -147,7 +157,11 @@ impl Standing {
             let question = RouteNetlinkMessage::GetRoute(route::question(family));
             for answer in netlink.dump(question, &format!("listing the {family} routes")).await? {
                 if let RouteNetlinkMessage::NewRoute(message) = answer {
-                    if [TABLE_LAN, TABLE_TUNNEL].contains(&route::table_of(&message)) {
+                    let table = route::table_of(&message);
+                    if table == TABLE_MAIN {
+                        standing.main.extend(Way::read(&message));
+                    }
+                    if [TABLE_LAN, TABLE_TUNNEL].contains(&table) {
                         standing.routes.push((Route::from_message(&message), message));
                     }
                 }
@@ -159,6 +173,9 @@ impl Standing {
     /// Returns how many changes were made.
     async fn bring_to(&self, wanted: &Wanted, netlink: &Netlink) -> Result<usize, Error> {
         let mut work = Work { netlink, changes: 0, failed: None, lan_failed: false };
+        for (device, to) in &wanted.groups {
+            work.set_group(*device, *to).await;
+        }
         // Routes before the rules that lead to them, so that nobody on the LAN is cut off.
         for route in &wanted.routes {
             if !self.routes.iter().any(|(there, _)| there.as_ref() == Some(route)) {
@@ -214,6 +231,14 @@ impl Work<'_> {
             Err(error) if error.errno().is_some_and(|errno| passing.contains(&errno)) => {}
             _ => self.note(result, libc::EEXIST),
         }
+    }
+
+    async fn set_group(&mut self, device: u32, group: u32) {
+        let message = RouteNetlinkMessage::SetLink(group::change(device, group));
+        let what = || format!("putting the device #{device} into the interface group {group}");
+        let result = self.netlink.change(message, 0, what).await;
+        // ENODEV: it went away just now.
+        self.note(result, libc::ENODEV);
     }
 
     async fn add_rule(&mut self, rule: &Rule) {

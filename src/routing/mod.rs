@@ -11,11 +11,13 @@
 //! | `rule.rs`, `route.rs` | one ip rule, one route, to and from rtnetlink |
 //! | `barrier.rs` | raise, lower, standing: reconciliation |
 //! | `facts.rs` | devices, prefixes, the path to a relay |
+//! | `group.rs` | LAN devices into an interface group, and whether that tells them apart |
 //! | `netlink.rs` | one request or dump, with a time limit |
 
 mod barrier;
 mod error;
 mod facts;
+mod group;
 mod netlink;
 mod plan;
 mod route;
@@ -27,5 +29,6 @@ mod watch;
 pub use barrier::Router;
 pub use error::Error;
 pub use facts::Path;
-pub use plan::{PRIORITIES, TABLE_LAN, TABLE_TUNNEL};
+pub use group::grouped_devices;
+pub use plan::{GROUP_LAN, PRIORITIES, TABLE_LAN, TABLE_TUNNEL};
 pub use watch::{Changes, watch};

@@ -22,7 +22,13 @@ pub const TABLE_LAN: u32 = 7651;
 /// The default routes into the tunnel.
 pub const TABLE_TUNNEL: u32 = 7652;
 /// `RT_TABLE_MAIN` of linux/rtnetlink.h, where netifd keeps the WAN's routes.
-const TABLE_MAIN: u32 = 254;
+pub(super) const TABLE_MAIN: u32 = 254;
+/// LAN devices that were in group 0 are in this interface group (`ip link set group`) while the
+/// barrier stands, and nothing else is: whatever else is found in it goes back to 0.
+pub const GROUP_LAN: u32 = 7651;
+/// `INIT_NETDEV_GROUP` of linux/netdevice.h: where the kernel puts each new device, so also a WAN
+/// device that nobody has seen yet.
+pub(super) const GROUP_NEW: u32 = 0;
 
 /// Contract 3.1 and 3.2: the tunnel's own socket and vpnd's.
 const PRIORITY_MARK: u32 = 100;
@@ -31,6 +37,16 @@ const PRIORITY_SERVICE_MARK: u32 = 101;
 /// Contract 2.2 and 2.7. Ahead of everything that looks at `main`, so that no route of the WAN
 /// takes LAN addresses away.
 const PRIORITY_LAN: u32 = 110;
+/// Contract 2.2 with a dead or hung daemon. A LAN device that goes down and up, or whose address is
+/// changed, loses its routes in [`TABLE_LAN`], but the kernel and netifd put them into `main`
+/// again. So the router's own packets (never forwarded ones) may go by a route of `main` that is
+/// not over a device of [`GROUP_NEW`], that is: by one over a LAN device, however specific the
+/// routes of the WAN are, and never by a default route. See `group` for when this rule is left out.
+///
+/// `suppress_*` holds for routes that lead somewhere. One of `main` that refuses (unreachable,
+/// prohibit, blackhole; no DHCP option or router advertisement makes these) does so for the
+/// router's own packets even where the tunnel would take them. It opens nothing.
+const PRIORITY_LAN_IN_MAIN: u32 = 111;
 /// Contract 2.3: renewing the lease.
 const PRIORITY_LEASE: u32 = 120;
 /// Contract 2.8.
@@ -65,10 +81,19 @@ impl fmt::Display for Family {
     }
 }
 
-/// The rules of both families, in order of priority.
-pub(super) fn rules(settings: &Settings, facts: &Facts) -> Vec<Rule> {
+/// The rules of both families, in order of priority. `lan_in_main`: whether
+/// [`PRIORITY_LAN_IN_MAIN`] is safe, see `group::tells_lan`.
+pub(super) fn rules(settings: &Settings, facts: &Facts, lan_in_main: bool) -> Vec<Rule> {
     let mut rules: Vec<Rule> =
         Family::ALL.into_iter().flat_map(|family| family_rules(family, settings, facts)).collect();
+    if lan_in_main {
+        rules.extend(Family::ALL.map(|family| Rule {
+            from_router: true,
+            suppress_length: Some(0),
+            suppress_group: Some(GROUP_NEW),
+            ..Rule::new(family, PRIORITY_LAN_IN_MAIN, Action::Lookup(TABLE_MAIN))
+        }));
+    }
     rules.sort_by_key(|rule| rule.priority);
     rules
 }

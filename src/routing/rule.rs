@@ -29,6 +29,10 @@ pub(super) struct Rule {
     pub source_port: Option<u16>,
     pub destination_port: Option<u16>,
     pub action: Action,
+    /// `suppress_prefixlength`: routes found that are no longer than this do not count.
+    pub suppress_length: Option<u32>,
+    /// `suppress_ifgroup`: nor do routes over a device of this group.
+    pub suppress_group: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +55,8 @@ impl Rule {
             source_port: None,
             destination_port: None,
             action,
+            suppress_length: None,
+            suppress_group: None,
         }
     }
 
@@ -89,6 +95,12 @@ impl Rule {
         }
         if let Some(port) = self.destination_port {
             attributes.push(RuleAttribute::DestinationPortRange(exactly(port)));
+        }
+        if let Some(length) = self.suppress_length {
+            attributes.push(RuleAttribute::SuppressPrefixLen(length));
+        }
+        if let Some(group) = self.suppress_group {
+            attributes.push(RuleAttribute::SuppressIfGroup(group));
         }
         message
     }
@@ -133,7 +145,14 @@ impl Rule {
             RuleAttribute::DestinationPortRange(ports) => {
                 self.destination_port = Some(single(*ports)?);
             }
-            RuleAttribute::Protocol(_) | RuleAttribute::SuppressPrefixLen(u32::MAX) => {}
+            // All ones: none. The kernel says it of the length, and leaves the group out.
+            RuleAttribute::SuppressPrefixLen(length) => {
+                self.suppress_length = Some(*length).filter(|length| *length != u32::MAX);
+            }
+            RuleAttribute::SuppressIfGroup(group) => {
+                self.suppress_group = Some(*group).filter(|group| *group != u32::MAX);
+            }
+            RuleAttribute::Protocol(_) => {}
             RuleAttribute::Other(other) if FRA_PORT_MASKS.contains(&other.kind()) => {
                 let mut mask = vec![0; other.value_len()];
                 other.emit_value(&mut mask);
@@ -179,9 +198,16 @@ impl fmt::Display for Rule {
             write!(f, " dport {port}")?;
         }
         match self.action {
-            Action::Lookup(table) => write!(f, " lookup {table}"),
-            Action::Unreachable => f.write_str(" unreachable"),
+            Action::Lookup(table) => write!(f, " lookup {table}")?,
+            Action::Unreachable => f.write_str(" unreachable")?,
         }
+        if let Some(length) = self.suppress_length {
+            write!(f, " suppress_prefixlength {length}")?;
+        }
+        if let Some(group) = self.suppress_group {
+            write!(f, " suppress_ifgroup {group}")?;
+        }
+        Ok(())
     }
 }
 

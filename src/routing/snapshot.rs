@@ -24,6 +24,8 @@ pub(super) struct Link {
     /// A port of a bridge or a bond: it has no addresses and no routes of its own. (A device in a
     /// VRF has a master as well, but is a device in its own right.)
     pub port: bool,
+    /// `ip link set group`; 0 unless somebody said otherwise.
+    pub group: u32,
     /// Bytes.
     pub mtu: u32,
     pub addresses: Vec<Address>,
@@ -89,6 +91,7 @@ impl Link {
             up: flags.contains(LinkFlags::Up),
             loopback: flags.contains(LinkFlags::Loopback),
             port: false,
+            group: 0,
             mtu: 0,
             addresses: Vec::new(),
         };
@@ -96,6 +99,7 @@ impl Link {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Group(group) => link.group = *group,
                 LinkAttribute::Controller(master) => {
                     link.port = *master != 0 && !vrfs.contains(master);
                 }

@@ -183,6 +183,22 @@ fn mtu_of(link: &LinkMessage) -> Option<u32> {
 
 /// The device's MTU in bytes, without a runtime.
 pub(super) fn mtu_now() -> io::Result<u32> {
+    let answer = ask(libc::SIOCGIFMTU as _)?;
+    // SAFETY: the kernel has filled in ifr_mtu, an int (netdevice(7)).
+    Ok(u32::try_from(unsafe { answer.ifr_ifru.ifru_mtu }).unwrap_or(0))
+}
+
+/// Whether somebody set the device down.
+pub(super) fn up_now() -> io::Result<bool> {
+    let answer = ask(libc::SIOCGIFFLAGS as _)?;
+    // SAFETY: the kernel has filled in ifr_flags, a short (netdevice(7)).
+    let flags = unsafe { answer.ifr_ifru.ifru_flags };
+    Ok(libc::c_int::from(flags) & libc::IFF_UP != 0)
+}
+
+/// Asks the kernel one thing about the device (netdevice(7)).
+fn ask(what: libc::Ioctl) -> io::Result<libc::ifreq> {
+    use std::os::fd::AsRawFd;
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
     // SAFETY: ifreq is plain data (a name and a union of integers and pointers); zero is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
@@ -190,12 +206,10 @@ pub(super) fn mtu_now() -> io::Result<u32> {
     for (to, from) in request.ifr_name.iter_mut().zip(DEVICE.bytes()) {
         *to = libc::c_char::from_ne_bytes([from]);
     }
-    use std::os::fd::AsRawFd;
-    // SAFETY: the descriptor is open, and SIOCGIFMTU reads and writes one ifreq, which outlives
+    // SAFETY: the descriptor is open, and both questions read and write one ifreq, which outlives
     // the call.
-    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU as _, &raw mut request) } != 0 {
+    if unsafe { libc::ioctl(socket.as_raw_fd(), what, &raw mut request) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: on success the kernel has filled in ifr_mtu, an int (netdevice(7)).
-    Ok(u32::try_from(unsafe { request.ifr_ifru.ifru_mtu }).unwrap_or(0))
+    Ok(request)
 }

@@ -35,6 +35,8 @@ pub struct Stats {
     pub mark: u32,
     /// Bytes.
     pub mtu: u32,
+    /// False: somebody set the device down. Nothing of the tunnel's health.
+    pub up: bool,
 }
 
 pub(super) fn interface() -> InterfaceName {
@@ -113,7 +115,7 @@ pub fn stats() -> Result<Option<Stats>, Error> {
         Err(error) => return Err(error),
     };
     // It may go between two questions.
-    let Ok(mtu) = device::mtu_now() else { return Ok(None) };
+    let (Ok(mtu), Ok(up)) = (device::mtu_now(), device::up_now()) else { return Ok(None) };
     let peer = device.peers.first();
     Ok(Some(Stats {
         rx: peer.map_or(0, |p| p.stats.rx_bytes),
@@ -124,6 +126,7 @@ pub fn stats() -> Result<Option<Stats>, Error> {
         listen_port: device.listen_port,
         mark: device.fwmark.unwrap_or(0),
         mtu,
+        up,
     }))
 }
 

@@ -74,3 +74,40 @@ fn settle(machine: Machine, mut effects: Vec<Effect>) -> (Machine, Vec<Effect>) 
     }
     (machine, effects)
 }
+
+#[test]
+fn flows_that_cannot_be_deleted_delay_a_persons_word_but_do_not_defeat_it() {
+    let (machine, effects) = start(settings(), None);
+    let mut machine = run(settle(machine, effects).0, [Event::Connect(None), Event::Verified]);
+    let mut opened = Vec::new();
+    let mut event = Event::Disconnect;
+    for pause in [2, 4, 8, 0] {
+        machine = machine.step(event).0;
+        let failed = Event::Failed {
+            effect: Box::new(Effect::DeleteFlows { tunnel: true }),
+            error: "injected".into(),
+            rest: vec![Effect::ReportDown],
+        };
+        let (next, effects) = machine.step(failed);
+        machine = next;
+        let waits = effects.iter().find_map(|effect| match effect {
+            Effect::SetTimer { after, .. } => Some(after.as_secs()),
+            _ => None,
+        });
+        assert_eq!(waits, (pause > 0).then_some(pause));
+        opened.push(effects.contains(&Effect::Enforce(crate::policy::Stance::Open)));
+        event = Event::TimerFired(super::Timer::Retry);
+    }
+    assert_eq!(opened, [false, false, false, true]);
+    let view = machine.view();
+    assert_eq!(view.state, "disconnected");
+    assert!(view.warnings[0].0.contains("deleting old flows: injected"), "{view:?}");
+}
+
+#[test]
+fn a_city_may_be_written_with_a_hyphen() {
+    let mut york = relay("ny1", 9, "us");
+    york.city = "New York".into();
+    assert!(super::lies_in(&york, "new-york") && super::lies_in(&york, "New York"));
+    assert!(!super::lies_in(&york, "new") && !super::lies_in(&york, ""));
+}

@@ -19,6 +19,8 @@ struct Router {
     device: bool,
     peer: Option<String>,
     stale_flows: bool,
+    /// Failures to delete flows, one after the other.
+    flows_failed: u32,
     armed: bool,
     stored: Stored,
     retry: bool,
@@ -35,7 +37,8 @@ impl Router {
     fn apply(&mut self, effect: &Effect, settings: &Settings) {
         match effect {
             Effect::Enforce(Stance::Open) => {
-                assert!(!self.device && !self.barrier && !self.stale_flows, "opened too early: {self:?}");
+                assert!(!self.device && !self.barrier, "opened too early: {self:?}");
+                assert!(!self.stale_flows || self.flows_failed > 3, "opened over old flows: {self:?}");
                 self.policy = Some(Stance::Open);
             }
             Effect::Enforce(stance) => self.policy = Some(stance.clone()),
@@ -64,7 +67,10 @@ impl Router {
                 self.stale_flows |= self.device;
                 (self.device, self.peer) = (false, None);
             }
-            Effect::DeleteFlows { tunnel } => self.stale_flows &= !tunnel,
+            Effect::DeleteFlows { tunnel } => {
+                self.stale_flows &= !tunnel;
+                self.flows_failed = 0;
+            }
             Effect::StartProbe => {
                 assert!(self.peer.is_some(), "probe without a peer");
                 self.probing = true;
@@ -175,6 +181,7 @@ fn execute(
             && !matches!(effect, Effect::SetTimer { .. } | Effect::CancelTimer(_) | Effect::ReportDown)
         {
             *fail = None;
+            router.flows_failed += u32::from(matches!(effect, Effect::DeleteFlows { .. }));
             let rest = list.collect();
             let (next, effects) =
                 machine.step(Event::Failed { effect: Box::new(effect), error: "injected".into(), rest });

@@ -1,221 +1,345 @@
-//! `home bench`: vpnd and wg-quick side by side, in the same home and run.
+//! `home bench`: vpnd and wg-quick side by side, in the same house and the same run, taking turns.
 
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
+use vpnd::config::Settings;
+use vpnd::firewall::{self, Nft};
+use vpnd::policy::{self, Facts, Stance, TunnelStance, WanDevice};
 
+use crate::bench_quick::{Quick, finish};
+use crate::bench_stream::{Stream, gap};
+use crate::bench_table::{Series, line, ratio, verdict};
+use crate::classify::{Class, State, classify};
 use crate::house::{at, ip};
 use crate::ns::Netns;
-use crate::packets::Kind;
-use crate::services::{ECHO, ask_once};
+use crate::packets::Seen;
 use crate::town::{LONG, Town};
 use crate::vpnd::relay_endpoint;
+use crate::wire::Frame;
 
-const ROUNDS: usize = 5;
+/// Repetitions of what takes seconds, and of what does not.
+const TURNS: usize = 2;
+const SHORT_TURNS: usize = 15;
+/// The ISP's link, each way.
+const DELAY: &str = "10ms";
+/// Between two measurements.
+const SETTLE: Duration = Duration::from_millis(700);
 
-/// Prints the table; true when what is promised was measured.
+#[derive(Default)]
+struct Side {
+    /// To the client's first answer through the tunnel.
+    connect: Series,
+    /// Until the command is done.
+    command: Series,
+    /// Between two of the client's packets at the internet host.
+    traffic_gap: Series,
+    /// Between two answers that the client gets.
+    answer_gap: Series,
+    leaked: Series,
+    /// The next relay's handshake as the router saw it.
+    handshake: Series,
+}
+
+#[derive(Default)]
+struct Numbers {
+    vpnd: Side,
+    quick: Side,
+    round_trip: Series,
+    peer_set: Series,
+    apply: Series,
+    load_json: Series,
+    load_text: Series,
+}
+
+/// True when nothing leaked where nothing may.
 ///
 /// # Errors
-/// When a measurement cannot be made.
+/// When the home cannot be built, or a program fails.
 pub fn run(vpnd: &Path) -> Result<bool> {
+    println!("{TURNS} turns of each side, {SHORT_TURNS} of what is short; ISP link with {DELAY} each way.");
+    println!("Times in ms: median (least-most). Ratios: vpnd to the other.\n");
     let mut town = Town::build(vpnd)?;
-    let mut rows = vec![["".into(), "vpnd".into(), "wg-quick".into()]];
-    let mut connects = [Vec::new(), Vec::new()];
-    let mut changes: [Vec<Change>; 2] = [Vec::new(), Vec::new()];
-    let mut memory = 0;
-    // In turns, so that both meet the same machine.
-    for _ in 0..ROUNDS {
-        town.fresh()?;
-        town.start()?;
-        connects[0].push(first_reply(&town, |town| town.connect("r1"))?);
-        changes[0].push(change(&mut town, |town| town.connect("r2"))?);
-        memory = memory.max(resident(&town)?);
-        town.fresh()?;
-        let confs = [conf(&town, 0)?, conf(&town, 1)?];
-        masquerade(&town.house.router)?;
-        connects[1].push(first_reply(&town, |town| quick(town, "up", &confs[0]))?);
-        changes[1].push(change(&mut town, |town| {
-            quick(town, "down", &confs[0])?;
-            quick(town, "up", &confs[1])
-        })?);
-        quick(&town, "down", &confs[1])?;
+    for device in ["core", "cpe"] {
+        town.house.isp.run("tc", &["qdisc", "add", "dev", device, "root", "netem", "delay", DELAY])?;
     }
-    rows.push(["connect to the LAN client's first reply".into(), times(&connects[0]), times(&connects[1])]);
-    let gaps = |c: &[Change]| times(&c.iter().map(|c| c.gap).collect::<Vec<_>>());
-    rows.push(["relay change: gap in the LAN client's traffic".into(), gaps(&changes[0]), gaps(&changes[1])]);
-    let leaks = |c: &[Change]| c.iter().map(|c| c.leaked).sum::<usize>();
-    let leaked = [leaks(&changes[0]), leaks(&changes[1])];
-    let asked = |c: &[Change]| c.iter().map(|c| c.asked).sum::<usize>();
-    let told = |n: usize| format!("{} of {} packets", leaked[n], asked(&changes[n]));
-    rows.push(["relay change: leaked in plaintext".into(), told(0), told(1)]);
-    rows.push(rules(&mut town)?);
-    rows.push([
-        "resident memory of the daemon".into(),
-        format!("{:.1} MiB", memory as f64 / 1024.0),
-        "-".into(),
-    ]);
-    let size = std::fs::metadata(vpnd)?.len();
-    rows.push(["size of the program".into(), format!("{:.2} MiB", size as f64 / 1048576.0), "-".into()]);
-    for [what, ours, theirs] in rows {
-        println!("{what:46} {ours:>26} {theirs:>26}");
+    let mut numbers = Numbers::default();
+    let settings = settings(&mut town)?;
+    rules(&settings, &mut numbers)?;
+    peer_set(&settings, &mut numbers)?;
+    let quick = Quick::install(&town)?;
+    let stream = Stream::start(&town.house)?;
+    town.start()?;
+    for _ in 0..TURNS {
+        vpnd_turn(&town, vpnd, &stream, &mut numbers)?;
+        quick_turn(&town, &quick, &stream, &mut numbers.quick)?;
     }
-    println!(
-        "median of {ROUNDS} rounds in turns (smallest to largest); wg-quick with its man page's kill switch"
-    );
-    Ok(leaked[0] == 0)
-}
-
-/// A change of relay as a LAN client saw it.
-struct Change {
-    gap: Duration,
-    leaked: usize,
-    asked: usize,
-}
-
-/// From the word to the first answer that came through the tunnel.
-fn first_reply(town: &Town, word: impl FnOnce(&Town) -> Result<()> + Send) -> Result<Duration> {
-    let start = Instant::now();
-    std::thread::scope(|scope| {
-        let client = scope.spawn(|| {
-            town.house.tv.enter(|| {
-                while start.elapsed() < LONG {
-                    let seen = ask_once(ip(at::INTERNET[0]), Duration::from_millis(100))?;
-                    if seen.is_some_and(|seen| seen == relay_endpoint(0).ip()) {
-                        return Ok(start.elapsed());
-                    }
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                anyhow::bail!("no reply through the tunnel")
-            })
-        });
-        word(town)?;
-        client.join().map_err(|_| anyhow::anyhow!("the client panicked"))?
-    })
-}
-
-/// One UDP flow of the LAN client, 200 packets a second, across a change of relay.
-fn change(town: &mut Town, word: impl FnOnce(&Town) -> Result<()> + Send) -> Result<Change> {
-    let position = town.wan.position();
-    let done = std::sync::atomic::AtomicBool::new(false);
-    let shared: &Town = town;
-    let (gap, asked) = std::thread::scope(|scope| {
-        let client = scope.spawn(|| longest_silence(&shared.house.tv, &done));
-        let result = word(shared);
-        std::thread::sleep(Duration::from_secs(2));
-        done.store(true, std::sync::atomic::Ordering::SeqCst);
-        let seen = client.join().map_err(|_| anyhow::anyhow!("the client panicked"))??;
-        result.map(|()| seen)
-    })?;
-    let plain = |f: &crate::wire::Frame| f.marker.is_some_and(|m| m.kind == Kind::LanFlood);
-    let leaked = town.wan.select(position, plain).len();
+    town.does(&["connect", "r1"])?;
+    std::thread::sleep(SETTLE);
+    let memory = memory(&town)?;
+    if let Some(out) = std::env::var_os("RIG_OUT") {
+        std::fs::write(Path::new(&out).join("daemon.log"), town.log())?;
+    }
+    stream.stop()?;
     town.wan.assert_complete()?;
-    Ok(Change { gap, leaked, asked })
+    print(&numbers, &memory, std::fs::metadata(vpnd)?.len());
+    Ok(numbers.vpnd.leaked.sum() == 0.0)
 }
 
-fn longest_silence(tv: &Netns, done: &std::sync::atomic::AtomicBool) -> Result<(Duration, usize)> {
-    tv.enter(|| {
-        let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
-        socket.connect((ip(at::INTERNET[0]), ECHO))?;
-        socket.set_nonblocking(true)?;
-        let (mut last, mut longest, mut asked) = (Instant::now(), Duration::ZERO, 0);
-        let mut buffer = [0; 100];
-        while !done.load(std::sync::atomic::Ordering::SeqCst) {
-            let marker = crate::packets::Marker { kind: Kind::LanFlood, id: 9, seq: asked as u32 };
-            let _ = socket.send(&marker.bytes());
-            asked += 1;
-            while socket.recv(&mut buffer).is_ok() {
-                longest = longest.max(last.elapsed());
-                last = Instant::now();
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok((longest.max(last.elapsed()), asked))
-    })
+fn settings(town: &mut Town) -> Result<Settings> {
+    let dir = town.dir.join("config");
+    town.config.write(&dir)?;
+    let loaded = vpnd::config::load(&dir);
+    if let Some(problem) = loaded.problems.first() {
+        bail!("{problem}");
+    }
+    Ok(loaded.settings)
 }
 
-/// A wg-quick file with the kill switch of its man page; the device is named as fw4's zone knows it.
-fn conf(town: &Town, relay: usize) -> Result<String> {
-    let entry = town.config.relays.get(relay).context("no such relay")?;
-    let path = town.dir.join(format!("wg-quick-{relay}/vpnd0.conf"));
-    std::fs::create_dir_all(path.parent().context("no folder")?)?;
-    let rule = |verb: &str, program: &str| {
-        format!(
-            "{program} {verb} OUTPUT ! -o %i -m mark ! --mark $(wg show %i fwmark) -m addrtype ! --dst-type LOCAL -j REJECT"
-        )
+fn exit(relay: usize) -> Result<IpAddr> {
+    Ok(ip(at::RELAYS.get(relay).context("no such relay")?[0]))
+}
+
+fn vpnd_turn(town: &Town, program: &Path, stream: &Stream, numbers: &mut Numbers) -> Result<()> {
+    let side = &mut numbers.vpnd;
+    let verb = |words: &[&str]| begin(town, program, words);
+    connect(stream, side, || verb(&["connect", "r1"]))?;
+    stream.clear();
+    for trip in stream.round_trips() {
+        numbers.round_trip.add(trip);
+    }
+    change(town, stream, side, || verb(&["connect", "r2"]))?;
+    finish(verb(&["disconnect"])?)?;
+    wait_for_own_way(stream)
+}
+
+/// Starts a verb of the program under test.
+fn begin(town: &Town, program: &Path, words: &[&str]) -> Result<Child> {
+    let mut command = Command::new(program);
+    command.args(words);
+    for (option, folder) in [("--config-dir", "config"), ("--run-dir", "run"), ("--state-dir", "state")] {
+        command.arg(option).arg(town.dir.join(folder));
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    town.house.router.spawn(&mut command)
+}
+
+fn quick_turn(town: &Town, quick: &Quick, stream: &Stream, side: &mut Side) -> Result<()> {
+    let router = &town.house.router;
+    // The daemon would look at each of wg-quick's changes, at wg-quick's cost.
+    town.signal(libc::SIGSTOP)?;
+    connect(stream, side, || quick.up(router, 0))?;
+    change(town, stream, side, || quick.change(router, 0, 1))?;
+    finish(quick.down(router, 1)?)?;
+    town.signal(libc::SIGCONT)?;
+    wait_for_own_way(stream)
+}
+
+/// Until nothing is left of a tunnel.
+fn wait_for_own_way(stream: &Stream) -> Result<()> {
+    std::thread::sleep(SETTLE);
+    stream.clear();
+    stream.first_by(ip(at::ROUTER_WAN[0]), LONG).context("the client's own way did not come back")?;
+    Ok(())
+}
+
+fn connect(stream: &Stream, side: &mut Side, start: impl FnOnce() -> Result<Child>) -> Result<()> {
+    stream.clear();
+    let (began, clock) = (SystemTime::now(), Instant::now());
+    let child = start()?;
+    let ended = std::thread::spawn(move || finish(child).map(|()| clock.elapsed()));
+    let first = stream.first_by(exit(0)?, LONG).context("the client got no answer through r1")?;
+    side.connect.add(first.duration_since(began)?);
+    side.command.add(joined(ended)?);
+    std::thread::sleep(SETTLE);
+    Ok(())
+}
+
+/// From r1 to r2: the gap, and what left meanwhile.
+fn change(
+    town: &Town,
+    stream: &Stream,
+    side: &mut Side,
+    start: impl FnOnce() -> Result<Child>,
+) -> Result<()> {
+    stream.clear();
+    let position = town.wan.position();
+    std::thread::sleep(SETTLE);
+    let child = start()?;
+    let ended = std::thread::spawn(move || finish(child).map(|()| Duration::ZERO));
+    let next = exit(1)?;
+    stream.first_by(next, LONG).context("the client got no answer through r2")?;
+    joined(ended)?;
+    std::thread::sleep(SETTLE);
+    side.answer_gap.add(gap(&stream.answers(), next).context("no answers around the change")?);
+    side.traffic_gap.add(gap(&stream.questions(), next).context("no questions around the change")?);
+    let states = [State::Connecting { relays: vec![relay_endpoint(0), relay_endpoint(1)] }];
+    let frames = town.wan.since(position);
+    if let Some(took) = handshake(&frames, 1) {
+        side.handshake.add(took);
+    }
+    let unlisted = frames
+        .iter()
+        .filter(|f| matches!(classify(&f.bytes, f.vlan, &states, &town.uplink), Class::Unlisted(_)))
+        .count();
+    side.leaked.count(unlisted);
+    Ok(())
+}
+
+/// From the first initiation to relay `n` until the first packet of data to it.
+fn handshake(frames: &[Frame], relay: usize) -> Option<Duration> {
+    let relay = relay_endpoint(relay);
+    // Message types: the WireGuard paper, section 5.4.
+    let first = |kind: u8| {
+        let is = |f: &&Frame| {
+            f.bytes.get(14..).and_then(Seen::parse).is_some_and(|seen| {
+                seen.to == relay.ip() && seen.proto == 17 && seen.payload.get(8..12) == Some(&[kind, 0, 0, 0])
+            })
+        };
+        frames.iter().find(is).map(|f| f.at)
     };
-    let text = format!(
-        "[Interface]
-PrivateKey = {}
-Address = {}/32, {}/128
-PostUp = {} && {}
-PreDown = {} && {}
+    first(4)?.duration_since(first(1)?).ok()
+}
 
-[Peer]
-PublicKey = {}
-Endpoint = {}
-AllowedIPs = 0.0.0.0/0, ::/0
-",
-        town.config.private_key,
-        at::TUNNEL[0],
-        at::TUNNEL[1],
-        rule("-I", "iptables"),
-        rule("-I", "ip6tables"),
-        rule("-D", "iptables"),
-        rule("-D", "ip6tables"),
-        entry.public_key,
-        entry.endpoint
+fn joined(thread: std::thread::JoinHandle<Result<Duration>>) -> Result<Duration> {
+    match thread.join() {
+        Ok(result) => result,
+        Err(_) => bail!("a waiting thread panicked"),
+    }
+}
+
+/// Loading the connected policy's rules, in a namespace of its own.
+fn rules(settings: &Settings, numbers: &mut Numbers) -> Result<()> {
+    let scratch = Netns::new("scratch")?;
+    let ruleset = firewall::compile(&connected(settings)?);
+    let json = ruleset.to_json();
+    let text = ruleset.to_string();
+    let nft = Nft::new(PathBuf::from("nft"));
+    for _ in 0..SHORT_TURNS {
+        let apply = scratch.enter(|| {
+            let start = Instant::now();
+            nft.apply(&ruleset)?;
+            Ok(start.elapsed())
+        })?;
+        numbers.apply.add(apply);
+        for (series, args, input) in [
+            (&mut numbers.load_json, &["-j", "-f", "-"][..], &json),
+            (&mut numbers.load_text, &["-f", "-"][..], &text),
+        ] {
+            let start = Instant::now();
+            scratch.pipe("nft", args, input)?;
+            series.add(start.elapsed());
+        }
+    }
+    Ok(())
+}
+
+fn connected(settings: &Settings) -> Result<policy::Policy> {
+    let name = |text: &str| text.parse().map_err(|e| anyhow::anyhow!("{text}: {e}"));
+    let nets = |texts: &[&str]| texts.iter().filter_map(|t| t.parse().ok()).collect();
+    let tunnel = settings.tunnel.as_ref().context("no tunnel is configured")?;
+    let stance = Stance::Connected {
+        relay: relay_endpoint(0),
+        listen_port: 51820,
+        tunnel: TunnelStance { device: name("vpnd0")?, addresses: tunnel.addresses.clone() },
+    };
+    let facts = Facts {
+        lan_prefixes: [
+            ("br-lan", ["192.168.1.0/24", "fd00:1::/64"]),
+            ("br-guest", ["192.168.2.0/24", "fd00:2::/64"]),
+        ]
+        .iter()
+        .map(|(device, prefixes)| Ok((name(device)?, nets(prefixes))))
+        .collect::<Result<_>>()?,
+        wan: vec![WanDevice {
+            name: name("wan")?,
+            prefixes: nets(&["203.0.113.0/24", "2001:db8:203::/64"]),
+            lease_server: None,
+        }],
+    };
+    policy::compose(&stance, settings, &facts).context("no policy")
+}
+
+/// One peer-set call, on a device that nobody uses.
+fn peer_set(settings: &Settings, numbers: &mut Numbers) -> Result<()> {
+    let scratch = Netns::new("scratch")?;
+    scratch.ip("link add vpnd0 type wireguard
+         link set vpnd0 up")?;
+    for n in 0..SHORT_TURNS {
+        let relay = settings.relays.get(n % 2).context("no such relay")?;
+        let took = scratch.enter(|| {
+            let start = Instant::now();
+            vpnd::tunnel::set_peer(relay)?;
+            Ok(start.elapsed())
+        })?;
+        numbers.peer_set.add(took);
+    }
+    Ok(())
+}
+
+/// VmRSS, VmHWM, and what of the first is not the program's file, in KiB.
+fn memory(town: &Town) -> Result<[u64; 3]> {
+    let mut pid = None;
+    town.until("the daemon says its pid", LONG, |town| {
+        pid = town.status()?["daemon"]["status"]["pid"].as_u64();
+        Ok(pid.is_some())
+    })?;
+    let pid = pid.context("the daemon does not say its pid")?;
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let field = |name: &str| {
+        let line = text.lines().find(|l| l.starts_with(name)).with_context(|| format!("no {name}"))?;
+        line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).with_context(|| format!("'{line}'"))
+    };
+    Ok([field("VmRSS:")?, field("VmHWM:")?, field("RssAnon:")?])
+}
+
+fn print(numbers: &Numbers, memory: &[u64; 3], size: u64) {
+    let Numbers { vpnd, quick, .. } = numbers;
+    let both = |what: &str, one: &Series, other: &Series, wanted: &str| {
+        line(what, &one.to_string(), &other.to_string(), &ratio(one, other), wanted);
+    };
+    let no_more = |one: &Series, other: Option<f64>| one.median().zip(other).is_some_and(|(a, b)| a <= b);
+    line("", "vpnd", "wg-quick", "ratio", "wanted");
+    let wanted = verdict(no_more(&vpnd.connect, quick.connect.median()), "no slower");
+    both("connect to the client's first answer", &vpnd.connect, &quick.connect, &wanted);
+    both("connect until the command is done", &vpnd.command, &quick.command, "");
+    let limit = vpnd.handshake.median().zip(numbers.peer_set.median()).map(|(a, b)| a + b);
+    let within = |series: &Series| match limit {
+        // The stream's own spacing is no gap.
+        Some(limit) => verdict(no_more(series, Some(limit + spacing())), &format!("<= {limit:.0} ms")),
+        None => "no limit".to_owned(),
+    };
+    both("relay change: traffic gap", &vpnd.traffic_gap, &quick.traffic_gap, &within(&vpnd.traffic_gap));
+    both("relay change: gap in answers", &vpnd.answer_gap, &quick.answer_gap, "");
+    let wanted = verdict(vpnd.leaked.sum() == 0.0, "0");
+    both("relay change: frames leaked", &vpnd.leaked, &quick.leaked, &wanted);
+    both("  one round trip of it: the handshake", &vpnd.handshake, &quick.handshake, "");
+    line("  one round trip of data, before it", &numbers.round_trip.to_string(), "", "", "");
+    line("  one peer-set call", &numbers.peer_set.to_string(), "", "", "");
+    println!();
+    line("", "vpnd", "nft -f", "ratio", "");
+    both("rules: apply, read back, compare", &numbers.apply, &numbers.load_text, "");
+    both("rules: load alone (JSON)", &numbers.load_json, &numbers.load_text, "");
+    println!();
+    let [rss, most, anonymous] = *memory;
+    let wanted = verdict(rss <= 4096, "<= 4096 KiB");
+    line("daemon's memory (RSS), connected", &format!("{rss} KiB"), "", "", &wanted);
+    line("  the most it ever was", &format!("{most} KiB"), "", "", &verdict(most <= 4096, "<= 4096 KiB"));
+    line("  of it not the program's file", &format!("{anonymous} KiB"), "", "", "");
+    line("static program, x86_64", &format!("{} KiB", size.div_ceil(1024)), "", "", "");
+    println!(
+        "
+The client sends every {:.0} ms, which each gap holds once. Traffic: its packets at the internet
+host; wanted is at most the next relay's handshake (one round trip with its cryptography) and one
+peer-set call. Answers: those under way from the former relay are lost with its session, so
+that their gap is one round trip longer.",
+        spacing()
     );
-    std::fs::write(&path, text)?;
-    Ok(path.display().to_string())
 }
 
-fn quick(town: &Town, verb: &str, conf: &str) -> Result<()> {
-    town.house.router.run("wg-quick", &[verb, conf]).map(drop)
-}
-
-/// What fw4's zone would do for a wg-quick device.
-fn masquerade(router: &Netns) -> Result<()> {
-    router.nft(
-        "table inet quick {
-    chain out {
-        type nat hook postrouting priority srcnat
-        oifname vpnd0 masquerade
-    }
-}
-",
-    )
-}
-
-/// `vpnd block` (compile, apply, read back, compare) against `nft -f` of the same rules.
-fn rules(town: &mut Town) -> Result<[String; 3]> {
-    town.fresh()?;
-    town.config.write(&town.dir.join("config"))?;
-    let text = town.does(&["ruleset", "--state", "boot"])?;
-    ensure!(text.contains("inet vpnd"), "no rules: {text}");
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS * 2 {
-        let start = Instant::now();
-        town.does(&["block"])?;
-        ours.push(start.elapsed());
-        let start = Instant::now();
-        town.house.router.nft(&text)?;
-        theirs.push(start.elapsed());
-    }
-    Ok(["ruleset: apply and read back | nft -f".into(), times(&ours), times(&theirs)])
-}
-
-/// KiB.
-fn resident(town: &Town) -> Result<u64> {
-    let pid = town.daemon_pid().context("no daemon")?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|l| l.starts_with("VmRSS:")).context("no VmRSS")?;
-    Ok(line.split_whitespace().nth(1).context("no number")?.parse()?)
-}
-
-fn times(all: &[Duration]) -> String {
-    let mut all = all.to_vec();
-    all.sort_unstable();
-    let ms = |d: Option<&Duration>| d.map_or(0.0, |d| d.as_secs_f64() * 1000.0);
-    format!("{:.0} ms ({:.0}-{:.0})", ms(all.get(all.len() / 2)), ms(all.first()), ms(all.last()))
+fn spacing() -> f64 {
+    crate::bench_stream::EVERY.as_secs_f64() * 1000.0
 }

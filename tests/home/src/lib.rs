@@ -7,10 +7,15 @@
 //! where it came out.
 
 pub mod bench;
+pub mod bench_quick;
+pub mod bench_stream;
+pub mod bench_table;
 pub mod cells;
 pub mod classify;
 pub mod config;
 pub mod demo;
+pub mod demo_ask;
+pub mod demo_wire;
 pub mod flood;
 pub mod hand;
 pub mod home;

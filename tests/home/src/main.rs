@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use home::config::Config;
 use home::vpnd::{Rules, Vpnd};
-use home::{mutate, native, reads, scenarios, selftest, suite, transitions};
+use home::{bench, demo, mutate, native, reads, scenarios, selftest, suite, transitions};
 
 const USAGE: &str = "\
 home list                         names of all tests
@@ -93,8 +93,8 @@ fn run() -> Result<bool> {
             Config::on_paper().write(args.words.first().context("home config DIR")?.as_ref())?;
             true
         }
-        "bench" => home::bench::run(&args.vpnd)?,
-        "demo" => home::demo::run(&args.vpnd)?,
+        "demo" => demo::run(&args.vpnd)?,
+        "bench" => bench::run(&args.vpnd)?,
         "mutate" => mutate::run(&*rules, &args.words)?,
         _ => bail!("{USAGE}"),
     };
