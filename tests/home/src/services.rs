@@ -51,17 +51,23 @@ fn serve(mut stream: TcpStream, from: IpAddr) {
 /// # Errors
 /// When no socket can be made.
 pub fn ask_udp(ns: &Netns, to: IpAddr, limit: Duration) -> Result<Option<IpAddr>> {
-    ns.enter(|| {
-        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let socket = UdpSocket::bind(any)?;
-        socket.set_read_timeout(Some(limit))?;
-        if socket.connect((to, ECHO)).and_then(|()| socket.send(b"who am I")).is_err() {
-            return Ok(None);
-        }
-        let mut buffer = [0; 100];
-        let Ok(got) = socket.recv(&mut buffer) else { return Ok(None) };
-        Ok(std::str::from_utf8(buffer.get(..got).unwrap_or_default()).ok().and_then(|t| t.parse().ok()))
-    })
+    ns.enter(|| ask_once(to, limit))
+}
+
+/// As [`ask_udp`], in the calling thread's namespace.
+///
+/// # Errors
+/// When no socket can be made.
+pub fn ask_once(to: IpAddr, limit: Duration) -> Result<Option<IpAddr>> {
+    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any)?;
+    socket.set_read_timeout(Some(limit))?;
+    if socket.connect((to, ECHO)).and_then(|()| socket.send(b"who am I")).is_err() {
+        return Ok(None);
+    }
+    let mut buffer = [0; 100];
+    let Ok(got) = socket.recv(&mut buffer) else { return Ok(None) };
+    Ok(std::str::from_utf8(buffer.get(..got).unwrap_or_default()).ok().and_then(|t| t.parse().ok()))
 }
 
 /// Asks over TCP; as [`ask_udp`].

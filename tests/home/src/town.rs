@@ -223,6 +223,28 @@ impl Town {
         Ok(said.out)
     }
 
+    /// `vpnd connect RELAY` ("" for any), until it is verified.
+    ///
+    /// # Errors
+    /// When it is refused, or is not connected in time.
+    pub fn connect(&self, relay: &str) -> Result<()> {
+        let words: Vec<&str> =
+            ["connect", relay, "--wait", "60"].into_iter().filter(|w| !w.is_empty()).collect();
+        let said = self.say(&words)?;
+        // On a machine with more to do than it can, the daemon may take longer to reply than the
+        // command waits; it has the word all the same.
+        ensure!(
+            said.code == 0 || said.err.contains("did not reply"),
+            "vpnd {}: {}{}",
+            words.join(" "),
+            said.out,
+            said.err
+        );
+        self.until("the relay asked for is connected", LONG, |town| {
+            Ok(town.word()?.0 == "connected" && (relay.is_empty() || town.relay()? == relay))
+        })
+    }
+
     /// `vpnd status --json`.
     ///
     /// # Errors

@@ -72,15 +72,10 @@ fn guesses(town: &mut Town) -> Result<String> {
         })?;
         let port = socket.local_addr()?.port();
         let guess = Packet::new(far, tunnel, Body::Udp { from: 7, to: port });
-        // From inside the tunnel it is an answer like any other: the positive control.
-        let real = Marker { kind: Kind::Probe, id: 1, seq: family as u32 };
-        let socket = town.house.relays[0]
-            .enter(|| crate::raw::Socket::open(family == 0, &crate::raw::Binding::default()))?;
-        socket.send(&guess.bytes(real), guess.to)?;
-        ensure!(
-            tv.wait(0, SOON, |f| f.marker == Some(real)).is_some(),
-            "the answer from inside the tunnel was lost"
-        );
+        // The real answer comes in: the flow that the WAN guesses at is there.
+        socket.set_read_timeout(Some(SOON))?;
+        let answered = socket.recv(&mut [0; 100]);
+        ensure!(answered.is_ok(), "the answer from inside the tunnel was lost");
         let forged = Marker { kind: Kind::Probe, id: 2, seq: family as u32 };
         let kind = if family == 0 { 0x0800 } else { 0x86dd };
         for _ in 0..5 {

@@ -36,7 +36,7 @@ fn flushed(town: &mut Town) -> Result<String> {
     let in_force = town.house.router.run("nft", &["list", "tables"])?.contains("inet vpnd");
     // Either the rules are back by themselves, or status says loudly that they are gone.
     ensure!(in_force || word == "error", "the rules are gone, and status says {word}");
-    town.does(&["connect", "r2", "--wait", "60"])?;
+    town.connect("r2")?;
     town.until_word("connected", LONG)?;
     let flown = flood.stop(&town.wan, position)?;
     let lan = lan + lan_frames(town, position);
@@ -112,13 +112,13 @@ fn renewal(town: &mut Town) -> Result<String> {
     town.does(&["lease", "wan", at::ISP[0]])?;
     let marker = Marker { kind: Kind::Control, id: 77, seq: 0 };
     town.uplink.lease_server = at::ISP[0].parse().ok();
+    // As udhcpc renews: a socket with the lease's address, bound to no device.
     let left = |town: &Town| {
-        // A UDP socket, as a DHCP client has: a raw socket's packets are routed as no protocol's.
-        let sent = town.house.router.enter(|| {
-            let socket = std::net::UdpSocket::bind("0.0.0.0:68")?;
-            Ok(socket.send_to(&marker.bytes(), (ip(at::ISP[0]), 67)))
+        town.house.router.enter(|| {
+            let socket = std::net::UdpSocket::bind((ip(at::ROUTER_WAN[0]), 68))?;
+            let _ = socket.send_to(&marker.bytes(), (ip(at::ISP[0]), 67));
+            Ok(())
         })?;
-        drop(sent);
         Ok(town
             .wan
             .wait(position, std::time::Duration::from_millis(300), |f| f.marker == Some(marker))

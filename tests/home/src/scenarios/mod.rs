@@ -19,7 +19,7 @@ use crate::house::{at, ip};
 use crate::ns::Netns;
 use crate::services::{ask_tcp, ask_udp, ping};
 use crate::suite::Test;
-use crate::town::{LONG, SOON, Town};
+use crate::town::{SOON, Town};
 
 type Scenario = fn(&mut Town) -> Result<String>;
 
@@ -126,11 +126,7 @@ fn connected(town: &mut Town, name: &str) -> Result<()> {
 }
 
 fn connect(town: &Town, name: &str) -> Result<()> {
-    town.does(&["connect", name, "--wait", "60"])?;
-    town.until_word("connected", LONG)?;
-    let relay = town.relay()?;
-    ensure!(relay == name, "asked for {name}, connected to {relay}");
-    Ok(())
+    town.connect(name)
 }
 
 fn blocked() -> Vec<State> {

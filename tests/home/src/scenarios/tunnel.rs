@@ -67,7 +67,7 @@ fn over_v6(town: &mut Town) -> Result<String> {
 fn dies(town: &mut Town) -> Result<String> {
     connected(town, "r1")?;
     // Any relay will do, so that another one may be taken.
-    town.does(&["connect", "--wait", "60"])?;
+    town.connect("")?;
     town.until_word("connected", LONG)?;
     let name = town.relay()?;
     let number = name.trim_start_matches('r').parse::<usize>()? - 1;
@@ -136,14 +136,13 @@ fn lockdown(town: &mut Town) -> Result<String> {
     let flown = flood.stop(&town.wan, position)?;
     town.judged(position, &[town.tunnelled(), blocked()].concat())?;
     town.judged(quiet, &blocked())?;
-    std::thread::sleep(std::time::Duration::from_secs(7));
     let heard = refused_fast(town)?;
     Ok(format!("{flown}, none unlisted; the LAN host hears {heard}"))
 }
 
 /// A LAN host hears at once that it is refused. Where the routing barrier answers before the
 /// rules can, the kernel chooses the ICMP code and lets one answer a second through to a host
-/// (ip_error in net/ipv4/route.c), so the flood's tokens must come back first.
+/// (ip_error in net/ipv4/route.c): hence the pauses.
 fn refused_fast(town: &Town) -> Result<String> {
     let mut heard = Vec::new();
     let tv = Capture::start(&town.house.tv, "eth0", Take::Arriving)?;
@@ -154,6 +153,7 @@ fn refused_fast(town: &Town) -> Result<String> {
             .into_iter()
             .enumerate()
         {
+            std::thread::sleep(SOON / 2);
             let marker = Marker { kind: Kind::Probe, id: 50 + family as u32, seq: seq as u32 };
             let packet = Packet::new(from, to, body);
             transmit(
