@@ -22,7 +22,7 @@ use crate::vpnd::relay_endpoint;
 use crate::wire::Frame;
 
 /// Repetitions of what takes seconds, and of what does not.
-const TURNS: usize = 2;
+const TURNS: usize = 5;
 const SHORT_TURNS: usize = 15;
 /// The ISP's link, each way.
 const DELAY: &str = "10ms";

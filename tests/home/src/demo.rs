@@ -206,9 +206,18 @@ impl Story {
 
     /// From here on frames count for the step `name`.
     fn step(&mut self, name: &'static str, states: &[State]) {
+        self.count();
         self.heads.push(name);
         self.ledger.step(states);
-        self.before = self.lan();
+    }
+
+    /// What the tv sent during the step that ends here.
+    fn count(&mut self) {
+        let sent = self.lan();
+        if !self.heads.is_empty() {
+            self.flown.push(sent - self.before);
+        }
+        self.before = sent;
     }
 
     fn lan(&self) -> u32 {
@@ -228,7 +237,6 @@ impl Story {
         std::thread::sleep(WATCH);
         self.ledger.judge(&self.town.wan, &self.town.uplink)?;
         let flown = self.lan() - self.before;
-        self.flown.push(flown);
         self.line("WAN wire", &format!("{}; the tv sent {flown} packets meanwhile", self.ledger.told()));
         Ok(())
     }
@@ -293,6 +301,7 @@ impl Story {
 
     /// The table, and the verdict.
     fn close(mut self) -> Result<bool> {
+        self.count();
         let flood = self.flood.take().context("no flood")?;
         let flown = flood.stop(&self.town.wan, 0)?;
         self.ledger.judge(&self.town.wan, &self.town.uplink)?;
