@@ -10,8 +10,8 @@ use crate::flood::Flood;
 use crate::town::{LONG, Mood, Town};
 
 /// Shards of a whole run of 300 transitions.
-pub(crate) const PARTS: u64 = 6;
-pub(crate) const EACH: usize = 50;
+pub(crate) const PARTS: u64 = 12;
+pub(crate) const EACH: usize = 25;
 
 pub(crate) fn transitions(town: &mut Town, seed: u64) -> Result<String> {
     let mut random = fastrand::Rng::with_seed(seed);
