@@ -74,14 +74,29 @@ pub fn cells_in(
     rules: &dyn Rules,
     wanted: impl Fn(&Case) -> bool,
 ) -> Result<Vec<String>> {
+    home.enter(policy, relay, rules)?;
+    home.control()?;
+    let faults = cells_uncontrolled(home, policy, relay, rules, wanted)?;
+    home.control()?;
+    Ok(faults)
+}
+
+/// As [`cells_in`] without control frames: for rules that do not let one out.
+///
+/// # Errors
+/// When the harness fails.
+pub fn cells_uncontrolled(
+    home: &mut Home,
+    policy: Policy,
+    relay: usize,
+    rules: &dyn Rules,
+    wanted: impl Fn(&Case) -> bool,
+) -> Result<Vec<String>> {
     let cases: Vec<Case> = cells::all()
         .into_iter()
         .filter(|c| c.relay.unwrap_or(relay) == relay && wanted(c))
         .filter(|c| c.passes.contains(&policy) || c.blocked.contains(&policy))
         .collect();
     home.enter(policy, relay, rules)?;
-    home.control()?;
-    let outcomes = home.run(&cases, policy, relay)?;
-    home.control()?;
-    Ok(outcomes.iter().filter_map(Outcome::fault).collect())
+    Ok(home.run(&cases, policy, relay)?.iter().filter_map(Outcome::fault).collect())
 }

@@ -10,8 +10,8 @@ use crate::flood::Flood;
 use crate::town::{LONG, Mood, Town};
 
 /// Shards of a whole run of 300 transitions.
-pub(crate) const PARTS: u64 = 6;
-pub(crate) const EACH: usize = 50;
+pub(crate) const PARTS: u64 = 12;
+pub(crate) const EACH: usize = 25;
 
 /// All shards (`HOME_ALL` set), or two that the seed chooses: one for each of two guests.
 pub(crate) fn parts(seed: u64) -> Vec<u64> {
