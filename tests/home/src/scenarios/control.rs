@@ -69,7 +69,7 @@ fn killed(town: &mut Town) -> Result<String> {
     let flood = Flood::start(&town.house, 100)?;
     town.kill()?;
     let said = town.say(&["status"])?;
-    ensure!(said.out.contains("not running"), "status does not say that the daemon is dead: {}", said.out);
+    ensure!(said.out.contains("no daemon"), "status does not say that the daemon is dead: {}", said.out);
     ensure!(said.code == 0, "the tunnel still stands, exit {}", said.code);
     expect(&town.house.tv, Way::Relay(0))?;
     town.start_as_it_is()?;
