@@ -8,6 +8,7 @@ mod inputs;
 mod report;
 mod shell;
 mod timers;
+mod watchdog;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -56,6 +57,7 @@ pub enum Error {
 /// # Errors
 /// When the loop cannot be started at all. Everything later is a state of the machine.
 pub fn run(dirs: &Dirs, nft: &Path) -> Result<(), Error> {
+    watchdog::start();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     let local = tokio::task::LocalSet::new();
@@ -123,8 +125,10 @@ impl Daemon {
         // The world may have changed between the first look and the watch.
         let mut look = Some(tokio::time::Instant::now());
         loop {
+            watchdog::alive();
             tokio::select! {
                 biased;
+                () = tokio::time::sleep(watchdog::PULSE) => {}
                 _ = signals.terminate.recv() => return Ok(()),
                 _ = signals.interrupt.recv() => return Ok(()),
                 _ = signals.reload.recv() => self.reload().await,
@@ -173,6 +177,7 @@ impl Daemon {
     async fn run_effects(&mut self, effects: Vec<Effect>) {
         let mut list = effects.into_iter();
         while let Some(effect) = list.next() {
+            watchdog::alive();
             if effect == Effect::ReportDown {
                 self.inner.push_back(Event::TunnelDown);
                 continue;

@@ -161,7 +161,19 @@ impl Town {
     pub fn log(&self) -> String {
         let text = fs::read_to_string(self.dir.join(format!("log-{}", self.starts))).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n    ")
+        format!("{}{}", lines[lines.len().saturating_sub(30)..].join("\n    "), self.whereabouts())
+    }
+
+    /// What each of the daemon's threads waits for in the kernel.
+    fn whereabouts(&self) -> String {
+        let Some(daemon) = &self.daemon else { return String::new() };
+        let tasks = PathBuf::from(format!("/proc/{}/task", daemon.id()));
+        let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let lines = fs::read_dir(&tasks).into_iter().flatten().flatten().map(|task| {
+            let of = |file: &str| read(task.path().join(file));
+            format!("\n    thread {}: {} {}", of("comm"), of("wchan"), of("syscall"))
+        });
+        lines.collect()
     }
 
     fn dirs(&self) -> Vec<String> {
