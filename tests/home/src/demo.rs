@@ -148,8 +148,13 @@ impl Story {
         let died = Instant::now();
         let answers = self.look()?;
         self.expect(&answers, silent, "silence");
+        // It may be connected elsewhere before anybody looks.
+        let name = format!("r{}", relay + 1);
         self.town.until("the relay is found dead", LONG, |town| {
-            Ok(state(town)?.is_some_and(|s| s != "connected"))
+            let status = town.status()?;
+            let status = &status["daemon"]["status"];
+            let still = status["state"] == "connected" && status["relay"]["name"] == name.as_str();
+            Ok(!status.is_null() && !still)
         })?;
         self.line("vpnd", &format!("found dead after {:.1} s", died.elapsed().as_secs_f32()));
         self.watched()?;
