@@ -78,7 +78,7 @@ pub fn set_peer(relay: &Relay) -> Result<(), Error> {
     if let Some(psk) = &relay.preshared_key {
         peer = peer.set_preshared_key(Key(*psk.bytes()));
     }
-    apply(ACTION, DeviceUpdate::new().replace_peers().add_peer(peer))?;
+    apply(ACTION, exchange(&device, &key, peer))?;
     for chunk in chunks {
         let more = PeerConfigBuilder::new(&key).add_allowed_ips(chunk);
         apply(ACTION, DeviceUpdate::new().add_peer(more))?;
@@ -88,6 +88,18 @@ pub fn set_peer(relay: &Relay) -> Result<(), Error> {
     } else {
         Err(Error::PeerRefused { relay: relay.name.to_string() })
     }
+}
+
+/// `peer` in, all others out, in one message. The kernel goes through it in order, and taking a
+/// peer away takes it some milliseconds (an RCU grace period): the new one comes first and takes
+/// the allowed IPs over, so that packets meanwhile already start its handshake. A peer of the
+/// same key is made anew, as its session with another endpoint or key would stay.
+fn exchange(device: &Device, key: &Key, peer: PeerConfigBuilder) -> DeviceUpdate {
+    if device.peers.iter().any(|old| old.config.public_key == *key) {
+        return DeviceUpdate::new().replace_peers().add_peer(peer);
+    }
+    let update = DeviceUpdate::new().add_peer(peer);
+    device.peers.iter().fold(update, |update, old| update.remove_peer_by_key(&old.config.public_key))
 }
 
 /// Takes the peer away: the device stays and is silent. Fine when the device is absent.
