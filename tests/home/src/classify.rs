@@ -152,10 +152,20 @@ fn without_source(seen: &Seen, states: &[State], uplink: &Uplink) -> Option<Row>
         return None;
     }
     dhcp(seen, uplink)
+        .or_else(|| membership(seen, uplink))
         .or_else(|| neighbour_discovery(seen, uplink))
         .or_else(|| outer(seen, states, uplink))
         .or_else(|| api(seen, states, uplink))
         .or_else(|| service(seen, uplink))
+}
+
+/// Who listens to a listed group says so to the routers of the link: IGMPv3 reports go to
+/// 224.0.0.22, leave messages to 224.0.0.2 (RFC 3376, section 4.2.14; RFC 2236, section 9). Which
+/// groups are in a report is not looked at.
+fn membership(seen: &Seen, uplink: &Uplink) -> Option<Row> {
+    let routers = [Ipv4Addr::new(224, 0, 0, 22), Ipv4Addr::new(224, 0, 0, 2)].map(IpAddr::V4);
+    let told = seen.proto == 2 && seen.hops == 1 && routers.contains(&seen.to);
+    (told && uplink.allow_multicast.iter().any(|net| net.addr().is_ipv4())).then_some(Row::ListedWan)
 }
 
 fn dhcp(seen: &Seen, uplink: &Uplink) -> Option<Row> {
