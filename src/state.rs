@@ -82,6 +82,10 @@ impl StateDir {
     /// full flash): then there is none, which beside the marker counts as closed.
     pub fn store_wanted(&self, wanted: &Stored) -> Result<(), Error> {
         let path = self.file("wanted.json");
+        // Every try out of an error stores: flash is written only when something changed.
+        if matches!(read_json::<Stored>(&path), Ok(Some(former)) if former == *wanted) {
+            return Ok(());
+        }
         let result = write_json(&path, wanted);
         if result.is_err() && wanted.closes() && self.wanted().is_some_and(|former| !former.closes()) {
             let _ = fs::remove_file(&path);

@@ -225,3 +225,22 @@ fn a_full_or_read_only_flash_is_said_and_changes_nothing() {
     .join()
     .unwrap();
 }
+
+#[test]
+fn the_same_word_is_not_written_twice() {
+    use std::os::unix::fs::MetadataExt;
+    let temp = Temp::new("twice");
+    let state = temp.state();
+    let file = state.path().join("wanted.json");
+    let inode = || fs::metadata(&file).unwrap().ino();
+    state.store_wanted(&wanted("se")).unwrap();
+    // Held open, so that a new file could not get the same number.
+    let held = fs::File::open(&file).unwrap();
+    let first = inode();
+    state.store_wanted(&wanted("se")).unwrap();
+    assert_eq!(inode(), first, "written although nothing changed");
+    state.store_wanted(&wanted("nl")).unwrap();
+    assert_ne!(inode(), first, "a change was not written");
+    assert_eq!(state.wanted(), Some(wanted("nl")));
+    drop(held);
+}
