@@ -87,13 +87,7 @@ impl Connected {
         let Some(stance) = self.stance(context) else {
             return Blocked::enter(context, Cause::NoTunnel);
         };
-        let effects = vec![
-            Effect::Enforce(stance),
-            Effect::RaiseBarrier,
-            // The path may have another MTU now.
-            Effect::CreateTunnel { listen_port: context.listen_port() },
-            Effect::DeleteFlows { tunnel: false },
-        ];
+        let effects = context.over_new_facts(stance);
         (State::Connected(self), effects)
     }
 

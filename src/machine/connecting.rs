@@ -156,12 +156,7 @@ impl Connecting {
         let Some(stance) = self.stance(context) else {
             return Blocked::enter(context, Cause::NoTunnel);
         };
-        let effects = vec![
-            Effect::Enforce(stance),
-            Effect::RaiseBarrier,
-            Effect::CreateTunnel { listen_port: context.listen_port() },
-            Effect::DeleteFlows { tunnel: false },
-        ];
+        let effects = context.over_new_facts(stance);
         (State::Connecting(self), effects)
     }
 

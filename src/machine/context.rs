@@ -235,6 +235,17 @@ impl Context {
         self.port
     }
 
+    /// A tunnel's policy again, over devices or addresses that changed.
+    pub fn over_new_facts(&self, stance: Stance) -> Vec<Effect> {
+        vec![
+            Effect::Enforce(stance),
+            Effect::RaiseBarrier,
+            // The path may have another MTU now.
+            Effect::CreateTunnel { listen_port: self.listen_port() },
+            Effect::DeleteFlows { tunnel: false },
+        ]
+    }
+
     /// Another port, when the last was taken.
     pub fn next_port(&mut self) {
         self.port = port_from(u32::from(self.port).wrapping_mul(0x9e37_79b1).wrapping_add(0x7f4a_7c15));
