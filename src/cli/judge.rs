@@ -57,6 +57,8 @@ pub struct Kept {
     pub generations: Vec<Generation>,
     /// Seconds since boot.
     pub uptime: u64,
+    /// Settings wait for a confirmation.
+    pub on_trial: bool,
 }
 
 /// The verdict of `vpnd status`.

@@ -63,7 +63,8 @@ pub fn look(input: &Input) -> Seen {
     let (wanted, trouble) = state.read_wanted();
     let generations = RunDir::new(&input.run_dir).generations();
     let trouble = trouble.map(|e| e.to_string());
-    let kept = Kept { armed: state.armed(), wanted, trouble, generations, uptime: uptime() };
+    let (armed, on_trial) = (state.armed(), state.on_trial());
+    let kept = Kept { armed, wanted, trouble, generations, uptime: uptime(), on_trial };
     let report = judge::judge(&daemon, &kernel, &kept);
     Seen { daemon, kernel, kept, report }
 }

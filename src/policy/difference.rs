@@ -42,7 +42,7 @@ fn only_in(these: &[Sentence], others: &[Sentence], row: Row) -> Vec<Sentence> {
 }
 
 /// The items that the others do not cover; of a prefix, the part that they do not.
-fn without(items: &[String], others: &[String]) -> Vec<String> {
+pub(super) fn without(items: &[String], others: &[String]) -> Vec<String> {
     let known: BTreeSet<&String> = others.iter().collect();
     let fresh: Vec<&String> = items.iter().filter(|item| !known.contains(item)).collect();
     if fresh.is_empty() {
