@@ -19,13 +19,13 @@ const CASES: &[(&str, Change, Change)] = &[
     ("enabled", |_| {}, |s| s.enabled = false),
     ("auto_connect", |_| {}, |s| s.auto_connect = true),
     ("lockdown", |_| {}, |s| s.lockdown = true),
-    ("a LAN device", |_| {}, |s| drop(s.lan.devices.remove(0))),
+    ("a LAN device", |_| {}, |s| _ = s.lan.devices.remove(0)),
     (
         "a LAN device, where nothing is listed",
         |s| s.allow_wan_private.clear(),
-        |s| drop(s.lan.devices.remove(0)),
+        |s| _ = s.lan.devices.remove(0),
     ),
-    ("a LAN device that is not forwarded for", |_| {}, |s| drop(s.lan.devices.remove(2))),
+    ("a LAN device that is not forwarded for", |_| {}, |s| _ = s.lan.devices.remove(2)),
     ("a LAN device's forwarding", |_| {}, |s| s.lan.devices[2].forward = true),
     (
         "a LAN device's prefix",
@@ -54,7 +54,7 @@ const CASES: &[(&str, Change, Change)] = &[
         |_| {},
         |s| s.allow_wan_service.push(service("tcp 22 203.0.113.66/32")),
     ),
-    ("allow_tunnel_forward", |_| {}, |s| drop(s.allow_tunnel_forward.remove(0))),
+    ("allow_tunnel_forward", |_| {}, |s| _ = s.allow_tunnel_forward.remove(0)),
     (
         "allow_tunnel_forward, another host",
         |_| {},
@@ -70,7 +70,7 @@ const CASES: &[(&str, Change, Change)] = &[
     ("tunnel: dns", |_| {}, |s| s.tunnel.as_mut().unwrap().dns.push("10.64.0.2".parse().unwrap())),
     ("tunnel: mtu", |_| {}, |s| s.tunnel.as_mut().unwrap().mtu = Some(1380)),
     ("tunnel: probe", |_| {}, |s| s.tunnel.as_mut().unwrap().probe.push("10.64.0.3".parse().unwrap())),
-    ("relay", |_| {}, |s| drop(s.relays.remove(0))),
+    ("relay", |_| {}, |s| _ = s.relays.remove(0)),
     ("relay: order", |_| {}, |s| s.relays.swap(0, 1)),
     ("relay: endpoint", |_| {}, |s| s.relays[0].endpoint = "203.0.113.2:443".parse().unwrap()),
     ("relay: public_key", |_| {}, |s| s.relays[0].public_key = WireguardKey::new([3; 32])),
@@ -179,8 +179,8 @@ fn who_could_be_cut_off_has_to_confirm() {
         risks(&old, &new, &facts, asker.as_ref()).join("; ")
     };
     let resolver: Change = |s| s.resolvers.clear();
-    let lan: Change = |s| drop(s.lan.devices.remove(0));
-    let ssh: Change = |s| drop(s.allow_wan_service.remove(0));
+    let lan: Change = |s| _ = s.lan.devices.remove(0);
+    let ssh: Change = |s| _ = s.allow_wan_service.remove(0);
     let tv = || Some(asker("192.168.1.20", None, Some(22)));
     let wan = || Some(asker("203.0.113.70", None, Some(22)));
     assert_eq!(ask(|_| {}, wan()), "", "nothing changes");
@@ -201,7 +201,7 @@ fn who_could_be_cut_off_has_to_confirm() {
     );
     let narrower: Change = |s| s.allow_wan_service[0] = service("tcp 22 203.0.113.64/30");
     assert!(ask(narrower, wan()).contains("your own session"));
-    let elsewhere: Change = |s| drop(s.allow_wan_service.remove(1));
+    let elsewhere: Change = |s| _ = s.allow_wan_service.remove(1);
     assert!(!ask(elsewhere, wan()).contains("your own session"), "another service");
     // Not known: a console, or a web page.
     assert_eq!(ask(resolver, None), "");
