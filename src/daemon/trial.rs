@@ -146,12 +146,11 @@ impl Daemon {
         self.undone = None;
         let note = TrialNote::of(&self.machine.view().wanted);
         let event = self.inputs.take(read, &self.shell.state, within_s.is_none());
-        self.because = Some(match within_s {
+        let cause = match within_s {
             Some(seconds) => format!("settings applied, on trial for {seconds} s"),
             None => "settings applied".to_owned(),
-        });
-        self.feed(event).await;
-        self.look().await;
+        };
+        self.settle_on(vec![event], &cause).await;
         // From now on: putting them in force may have taken its time.
         self.trial = within_s.map(|within_s| Trial {
             until: Instant::now() + Duration::from_secs(within_s.into()),
@@ -204,15 +203,23 @@ impl Daemon {
         eprintln!("vpnd: {}", back.words);
         self.undone = Some(back.words);
         self.inputs.instead = back.instead;
-        self.because = Some(format!("former settings again: {why}"));
         let read = self.inputs.read();
-        let event = self.inputs.take(read, &self.shell.state, true);
-        self.feed(event).await;
+        let mut events = vec![self.inputs.take(read, &self.shell.state, true)];
         if trial.note.unlatches(&self.machine.view().wanted) {
-            self.because = Some(format!("former settings again: {why}"));
-            self.feed(Event::Lockdown(false)).await;
+            events.push(Event::Lockdown(false));
         }
+        self.settle_on(events, &format!("former settings again: {why}")).await;
+    }
+
+    /// Feeds what came of other settings; devices change their zones with them.
+    async fn settle_on(&mut self, events: Vec<Event>, cause: &str) {
+        for event in events {
+            self.because = Some(cause.to_owned());
+            self.feed(event).await;
+        }
+        self.because = Some(cause.to_owned());
         self.look().await;
+        self.because = None;
     }
 
     /// A file that could not be put back may be writable now.

@@ -178,8 +178,7 @@ fn same_device(out: &mut Vec<String>, old: &LanDevice, new: &LanDevice) {
 
 /// The part of these prefixes that the others do not cover.
 fn uncovered(these: &[IpNet], others: &[IpNet]) -> Vec<String> {
-    let text = |all: &[IpNet]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
-    without(&text(these), &text(others))
+    without(&texts(these).join(" "), &texts(others).join(" "))
 }
 
 fn listed_wan(out: &mut Vec<String>, old: &Settings, new: &Settings) {
