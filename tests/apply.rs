@@ -67,6 +67,9 @@ impl Router {
     fn rejected(&self) -> String {
         std::fs::read_to_string(self.path("state/vpnd.rejected")).unwrap_or_default()
     }
+    fn kept_lan(&self) -> String {
+        std::fs::read_to_string(self.path("state/lan.json")).unwrap()
+    }
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vpnd"));
         let dir = |option: &str, path: PathBuf| format!("--{option}={}", path.display());
@@ -200,6 +203,7 @@ fn a_changed_lan_list_goes_back_by_itself() {
         r.expect("", "status", 3, "  on trial   changed settings, for ");
         assert!(r.on_trial());
         assert_eq!(r.file(), new, "the file is as it was written");
+        assert!(!r.kept_lan().contains("br-guest"), "kept for a broken day is what was confirmed");
         r.until("the former settings are back", |r| !r.on_trial());
         assert!(!r.is_lan("br-guest") && r.is_lan("br-lan"));
         assert_eq!((r.file(), r.rejected()), (former, new));
@@ -213,8 +217,7 @@ fn a_changed_lan_list_goes_back_by_itself() {
         r.expect("", "apply --undo", 1, "nothing is on trial");
         r.expect("", &format!("diff {number} {}", number + 2), 0, "the same may pass");
         r.nothing_left();
-        // The list kept for a broken day is the one that was confirmed.
-        assert!(!std::fs::read_to_string(r.path("state/lan.json")).unwrap().contains("br-guest"));
+        assert!(!r.kept_lan().contains("br-guest"));
     });
 }
 
@@ -227,7 +230,7 @@ fn what_is_confirmed_stays() {
         r.nothing_left();
         std::thread::sleep(Duration::from_secs(3));
         assert!(r.is_lan("br-guest") && !r.on_trial() && r.file() == new);
-        assert!(std::fs::read_to_string(r.path("state/lan.json")).unwrap().contains("br-guest"));
+        assert!(r.kept_lan().contains("br-guest"));
         r.kill();
         r.start();
         assert!(r.is_lan("br-guest") && r.file() == new, "nothing is undone at the next start");
@@ -344,6 +347,34 @@ fn who_cannot_be_cut_off_need_not_confirm() {
         r.expect(CONSOLE, "apply --dry-run", 0, "where you ask from is not known");
         let said = r.expect(LAN, "apply", 0, "no longer");
         assert!(!said.contains("trial"), "{said}");
+    });
+}
+
+/// The LAN's addresses are those of /etc/config/network, which is not vpnd's to put back.
+#[test]
+fn what_vpnd_cannot_take_back_is_not_tried() {
+    blocked("network", |r| {
+        r.config("network", &NETWORK.replace("192.168.1.1", "192.168.7.1"));
+        let said = r.expect(
+            LAN,
+            "apply",
+            0,
+            "router and LAN may now also reach 192.168.7.0/24 on LAN device br-lan",
+        );
+        assert!(
+            said.contains("not on trial: this comes from the network or firewall configuration"),
+            "{said}"
+        );
+        assert!(!said.contains("--confirm") && !r.on_trial(), "{said}");
+        r.nothing_left();
+        let said = r.expect(LAN, "apply", 0, "no traffic is treated differently");
+        assert!(!said.contains("note"), "{said}");
+        // With vpnd's own file changed as well, that one is put back.
+        r.config("network", NETWORK);
+        r.write(GUEST);
+        r.expect(LAN, "apply", 0, "on trial for 60 s");
+        r.expect(LAN, "apply --undo", 0, "asked");
+        assert!(!r.is_lan("br-guest"));
     });
 }
 

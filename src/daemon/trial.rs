@@ -119,7 +119,7 @@ impl Daemon {
             // Comments and order only.
             self.inputs.text = read.text;
         } else {
-            answer.trial_s = self.begin(within_s, &mut answer.notes)?;
+            answer.trial_s = self.begin(within_s, &read, &mut answer.notes)?;
             self.put(read, answer.trial_s).await;
             answer.notes.extend(self.machine.view().cause.map(|cause| cause.to_string()));
         }
@@ -127,7 +127,12 @@ impl Daemon {
     }
 
     /// The way back is there before anything changes.
-    fn begin(&self, within_s: Option<u16>, notes: &mut Vec<String>) -> Result<Option<u16>, Refusal> {
+    fn begin(
+        &self,
+        within_s: Option<u16>,
+        read: &Read,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<u16>, Refusal> {
         if within_s.is_none() {
             return Ok(None);
         }
@@ -135,6 +140,11 @@ impl Daemon {
             notes.push("not on trial: there are no good settings to go back to".to_owned());
             return Ok(None);
         };
+        if read.text.as_ref() == Some(former) {
+            let why = "not on trial: this comes from the network or firewall configuration, which vpnd cannot put back";
+            notes.push(why.to_owned());
+            return Ok(None);
+        }
         let note = TrialNote::of(&self.machine.view().wanted);
         self.shell.state.begin_trial(former, &note).map_err(|error| {
             Refusal::failed(format!("nothing was changed: the former settings cannot be kept: {error}"))
