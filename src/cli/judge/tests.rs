@@ -148,6 +148,7 @@ fn rules_that_vpnd_did_not_put_are_not_vouched_for_without_a_daemon() {
         ("dead", "a1b2c3d4e5f60718 02", Word::Blocked, "table", Some("generation 1 is in force again")),
         // The daemon's own word on its hash counts more than a list that could not be written.
         ("error", "01 02", Word::Blocked, "no relay answers", None),
+        ("error", "a1b2c3d4e5f60718 02", Word::Blocked, "no relay answers", None),
         ("dead", "", Word::Blocked, "table", None),
     ] {
         let kept = Kept { generations: noted(hashes), ..kept(true) };
@@ -156,6 +157,7 @@ fn rules_that_vpnd_did_not_put_are_not_vouched_for_without_a_daemon() {
         assert!(report.why.contains(why), "{daemon} {hashes}: {report:?}");
         let has = |words| report.warnings.iter().any(|w| w.contains(words));
         assert!(warning.is_none_or(has), "{daemon} {hashes}: {report:?}");
+        assert_eq!(warning.is_none(), report.warnings.iter().all(|w| w.contains("pid 77")), "{report:?}");
     }
 }
 
