@@ -115,7 +115,8 @@ impl Refused {
         match (self.from, self.to) {
             (Zone::Lan | Zone::Router, Zone::Wan | Zone::Nowhere) => self.past_the_tunnel(),
             (Zone::Lan | Zone::Router, Zone::Lan) => (
-                "its destination is on no network of that LAN device".to_owned(),
+                "its destination is on no network of that LAN device, or nothing is forwarded there"
+                    .to_owned(),
                 "if it is behind a LAN host: list lan_route 'PREFIX via GATEWAY'".to_owned(),
             ),
             (Zone::Lan | Zone::Router, Zone::Tunnel) => {
