@@ -27,7 +27,8 @@ pub fn listen() -> Result<Blocked, String> {
     bound().map(|socket| Blocked { socket }).map_err(|error| {
         let group = super::base::LOG_GROUP;
         match error.raw_os_error() {
-            Some(libc::EBUSY) => format!("another program listens to log group {group}"),
+            // nfulnl_recv_config says EPERM to whoever did not bind the group.
+            Some(libc::EBUSY | libc::EPERM) => format!("another program listens to log group {group}"),
             _ => format!("listening to log group {group}: {error} (is nfnetlink_log in the kernel?)"),
         }
     })
