@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use crate::control::{Status, TunnelState};
+use crate::firewall::RowCount;
 use crate::machine::Stored;
 use crate::policy::PolicyState;
 
@@ -34,6 +35,8 @@ pub struct Kernel {
 pub struct Table {
     pub state: PolicyState,
     pub hash: String,
+    /// How often each row of the contract decided.
+    pub rows: Vec<RowCount>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,6 +15,7 @@ mod ruleset;
 mod status;
 mod text;
 mod verbs;
+mod why;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -59,6 +60,7 @@ fn dispatch(verb: &str, input: &Input) -> Outcome {
         "import" => import::run(input),
         "check" => check::run(input),
         "ruleset" => ruleset::run(input),
+        "why" => why::run(input),
         _ => ask::run(verb, input),
     }
 }

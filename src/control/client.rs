@@ -174,6 +174,9 @@ fn understood(socket: &Path, request: &Request, code: u16, body: &[u8]) -> Resul
         Request::Status => {
             serde_json::from_slice(body).map(|s| Reply::Status(Box::new(s))).map_err(|_| garbled("status"))
         }
+        Request::Blocked => {
+            serde_json::from_slice(body).map(Reply::Blocked).map_err(|_| garbled("blocked packets"))
+        }
         Request::Relays { .. } => serde_json::from_slice::<Relays>(body)
             .map(|r| Reply::Relays(r.relays))
             .map_err(|_| garbled("relays")),

@@ -20,8 +20,8 @@ mod types;
 pub use peer::peer_pid;
 pub use server::{Error, REPLY_LIMIT, Server, serve, serve_within};
 pub use types::{
-    Call, DeviceStatus, PolicyStatus, Refusal, RefusalKind, RelayStatus, Reply, Request, Status, TunnelState,
-    WantedStatus,
+    BlockedList, BlockedStatus, Call, DeviceStatus, PolicyStatus, Refusal, RefusalKind, RelayStatus, Reply,
+    Request, Status, TunnelState, WantedStatus,
 };
 
 use std::path::{Path, PathBuf};

@@ -3,6 +3,7 @@
 //! Whatever ends this loop leaves the kernel as it is: rules, routes and device stay (contract
 //! 4.2), and the next daemon re-enters the wanted state.
 
+mod blocked;
 mod calls;
 mod inputs;
 mod report;
@@ -22,6 +23,7 @@ use crate::machine::{Effect, Event, Machine};
 use crate::routing;
 use crate::state::StateDir;
 
+use blocked::Blocked;
 use inputs::Inputs;
 use shell::Shell;
 
@@ -75,6 +77,7 @@ struct Daemon {
     /// Events that effects gave rise to; they come before anything from outside.
     inner: VecDeque<Event>,
     entered: tokio::time::Instant,
+    blocked: Blocked,
     _server: control::Server,
 }
 
@@ -112,6 +115,7 @@ impl Daemon {
             calls,
             inner: VecDeque::new(),
             entered: tokio::time::Instant::now(),
+            blocked: Blocked::new(),
             _server: control::serve(&dirs.run, sender)?,
         };
         daemon.run_effects(effects).await;
@@ -144,6 +148,10 @@ impl Daemon {
                         changes = routing::watch()?;
                     }
                     look = Some(tokio::time::Instant::now() + SETTLE);
+                }
+                packets = self.blocked.next() => {
+                    let state = self.shell.in_force.map(|in_force| in_force.state);
+                    self.blocked.note(&packets, state, &self.inputs.settings.lan);
                 }
             }
         }

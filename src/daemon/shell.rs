@@ -133,6 +133,11 @@ impl Shell {
         Ok(())
     }
 
+    /// The rules in force tell nothing of what they block.
+    pub fn mute(&self) -> bool {
+        self.nft.mute()
+    }
+
     /// For `status`, should the daemon be dead. The kernel's own word counts; this only says when.
     fn note(&self, in_force: &InForce) {
         let when = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());

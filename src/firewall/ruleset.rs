@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use nftables::schema::{Chain, NfCmd, NfListObject, NfObject, Rule, Set, Table};
+use nftables::stmt::Statement;
 use nftables::types::NfFamily;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -114,6 +115,15 @@ impl Ruleset {
     #[must_use]
     pub fn hash(&self) -> RulesetHash {
         self.normal().hash()
+    }
+
+    /// The same without the rules that tell the daemon of what is blocked, for kernels that cannot
+    /// (nfnetlink_log is missing). They decide nothing, so no verdict changes.
+    #[must_use]
+    pub fn without_log(&self) -> Self {
+        let mut quiet = self.clone();
+        quiet.rules.retain(|rule| !rule.expr.iter().any(|stmt| matches!(stmt, Statement::Log(_))));
+        quiet
     }
 
     /// One transaction: the table is created if it is absent, deleted, and built anew. Whoever

@@ -7,7 +7,7 @@ use std::fmt::{self, Formatter};
 
 use nftables::expr::{BinaryOperation, Expression, MetaKey, NamedExpression, Payload, PayloadBase, SetItem};
 use nftables::schema::{Chain, Rule, Set, SetTypeValue};
-use nftables::stmt::{Match, NAT, NATFamily, Operator, RejectType, SetOp, Statement};
+use nftables::stmt::{Limit, Log, Match, NAT, NATFamily, Operator, RejectType, SetOp, Statement};
 use serde::Serialize;
 
 use super::names::{self, Names};
@@ -109,6 +109,12 @@ pub fn statement(statement: &Statement<'_>) -> String {
         Statement::Set(set) => {
             let op = if set.op == SetOp::Add { "add" } else { "update" };
             format!("{op} {} {{ {} }}", set.set, expression(&set.elem))
+        }
+        Statement::Limit(Limit { rate, per: Some(per), burst: Some(burst), .. }) => {
+            format!("limit rate {rate}/{per} burst {burst} packets")
+        }
+        Statement::Log(Some(Log { prefix: Some(prefix), group: Some(group), .. })) => {
+            format!("log prefix \"{prefix}\" group {group}")
         }
         Statement::VerdictMap(map) => {
             format!("{} vmap {}", expression(&map.key), expression(&map.data))

@@ -36,8 +36,15 @@ pub fn evaluator(
         if let Some(chain) = members.get_mut(usize::from(chain)) {
             chain.push(number);
         }
-        let ops = rule.expr.iter().map(|statement| converter.op(statement));
-        converted.push(RuleOps { ops: ops.collect::<Result<_, _>>()? });
+        let ops = match rule.expr.as_ref() {
+            // It tells of some packets and decides nothing. In any other place a limit would make
+            // verdicts a matter of chance: not known.
+            [Statement::Limit(_), Statement::Log(Some(_))] => Box::default(),
+            statements => {
+                statements.iter().map(|statement| converter.op(statement)).collect::<Result<_, _>>()?
+            }
+        };
+        converted.push(RuleOps { ops });
     }
     Ok(Evaluator { bases, chains: members, names, rules: converted })
 }

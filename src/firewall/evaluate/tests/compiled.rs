@@ -11,6 +11,7 @@ fn nothing_is_guessed() {
     };
     let unknown: Vec<Stmt> = vec![
         Statement::Log(None),
+        base::told(Row::Dns).remove(0),
         Statement::Masquerade(Some(NAT { addr: None, family: None, port: None, flags: None })),
         goto("elsewhere"),
         is(expr::meta(MetaKey::Skuid), number(0)),
@@ -35,6 +36,12 @@ fn nothing_is_guessed() {
         assert!(said.unwrap().to_string().starts_with("evaluating rules: "));
     }
     assert_eq!(conversion(vec![accept()]), None);
+    // A rule that tells of packets is known, and nothing else that holds a limit.
+    let told = || base::told(Row::Dns);
+    assert_eq!(conversion(told()), None);
+    for also in [accept(), goto("base"), Statement::Notrack] {
+        assert!(conversion(told().into_iter().chain([also.clone()]).collect()).is_some(), "{also:?}");
+    }
 }
 
 /// Settings with each listed thing there or not, marks whole and partial.
@@ -91,6 +98,8 @@ fn every_ruleset_of_the_compiler_is_known() {
         "drop",
         "goto",
         "jump",
+        "limit",
+        "log",
         "mangle",
         "masquerade",
         "match",

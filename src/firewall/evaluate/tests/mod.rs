@@ -13,7 +13,7 @@ use crate::config::{Mark, Settings};
 use crate::firewall::base::{self, base_chain, regular_chain, rule};
 use crate::firewall::expr::{self, Expr, Stmt, has, is, is_not, word};
 use crate::firewall::{compile, statement};
-use crate::policy::{Family, Policy, compose, samples};
+use crate::policy::{Family, Policy, Row, compose, samples};
 
 use super::*;
 
