@@ -2,7 +2,7 @@
 //!
 //! [`compile`] makes a [`Ruleset`] in the nftables crate's types; `normal.rs` has the one spelling
 //! in which a compiled and a listed ruleset are compared and hashed; `text.rs` prints it as a
-//! person would write it; [`Nft`] talks to the kernel through the `nft` program.
+//! person would write it; [`evaluate`] runs packets through it; [`Nft`] talks to the kernel through the `nft` program.
 
 mod base;
 mod child;
@@ -10,6 +10,7 @@ mod compile;
 pub mod conntrack;
 mod conntrack_message;
 mod error;
+pub mod evaluate;
 mod expr;
 mod listing;
 mod names;

@@ -8,7 +8,7 @@ use nftables::types::NfFamily;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::policy::PolicyState;
+use crate::policy::{PolicyState, Row};
 
 use super::normal::Normal;
 use super::text;
@@ -101,6 +101,14 @@ impl Ruleset {
     #[must_use]
     pub fn rules(&self) -> &[Rule<'static>] {
         &self.rules
+    }
+
+    /// The contract's row that a rule's comment names.
+    #[must_use]
+    pub fn row(&self, rule: u32) -> Option<Row> {
+        let comment = self.rules.get(usize::try_from(rule).ok()?)?.comment.as_deref()?;
+        let (number, _) = comment.split_once(' ')?;
+        Row::ALL.iter().copied().find(|row| row.number() == number)
     }
 
     #[must_use]

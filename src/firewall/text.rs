@@ -86,7 +86,8 @@ fn unknown(value: &impl Serialize) -> String {
     format!("<{}>", serde_json::to_string(value).unwrap_or_default())
 }
 
-fn statement(statement: &Statement<'_>) -> String {
+/// One statement, as nft writes it.
+pub fn statement(statement: &Statement<'_>) -> String {
     match statement {
         Statement::Accept(_) => "accept".to_owned(),
         Statement::Drop(_) => "drop".to_owned(),
@@ -188,7 +189,8 @@ fn in_hex(left: &Expression<'_>) -> bool {
     }
 }
 
-fn expression(expr: &Expression<'_>) -> String {
+/// One expression, as nft writes it.
+pub fn expression(expr: &Expression<'_>) -> String {
     match expr {
         Expression::String(text) => text.clone().into_owned(),
         Expression::Boolean(exists) => if *exists { "exists" } else { "missing" }.to_owned(),
