@@ -8,10 +8,10 @@ use netlink_packet_route::RouteNetlinkMessage;
 use crate::config::{IfName, Settings};
 use crate::policy::Facts;
 
+use super::facts;
 use super::route::{self, Route};
 use super::rule::{self, Rule};
 use super::snapshot::Snapshot;
-use super::facts;
 
 /// The messages of a datagram up to the first that is none, as rtnetlink's codec cuts them.
 #[must_use]
