@@ -29,6 +29,7 @@ pub(super) fn status(daemon: &Daemon) -> Status {
         policy: daemon.shell.in_force.as_ref().map(|in_force| PolicyStatus {
             state: in_force.state.to_string(),
             hash: in_force.hash.to_string(),
+            generation: daemon.shell.generation,
         }),
         device: device(),
         wan_services: daemon.inputs.settings.allow_wan_service.iter().map(service).collect(),
