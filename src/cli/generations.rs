@@ -179,7 +179,11 @@ mod tests {
     }
 
     fn table(hash: &str) -> Result<Option<Table>, String> {
-        Ok(Some(Table { state: crate::policy::PolicyState::Blocked, hash: hash.to_owned() }))
+        Ok(Some(Table {
+            state: crate::policy::PolicyState::Blocked,
+            hash: hash.to_owned(),
+            rows: Vec::new(),
+        }))
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::generations::{Standing, standing};
 use crate::control::{Status, TunnelState};
+use crate::firewall::RowCount;
 use crate::machine::Stored;
 use crate::policy::PolicyState;
 use crate::state::Generation;
@@ -36,6 +37,8 @@ pub struct Kernel {
 pub struct Table {
     pub state: PolicyState,
     pub hash: String,
+    /// How often each row of the contract decided.
+    pub rows: Vec<RowCount>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -24,8 +24,8 @@ pub fn look() -> Kernel {
 /// # Errors
 /// Words for a person.
 pub fn table() -> Result<Option<Table>, String> {
-    let found = Nft::new(nft_program()).in_force().map_err(|e| e.to_string())?;
-    Ok(found.map(|t| Table { state: t.state, hash: t.hash.to_string() }))
+    let found = Nft::new(nft_program()).counted().map_err(|e| e.to_string())?;
+    Ok(found.map(|(t, rows)| Table { state: t.state, hash: t.hash.to_string(), rows }))
 }
 
 fn device() -> Result<Option<Device>, String> {

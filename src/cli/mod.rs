@@ -18,6 +18,7 @@ mod ruleset;
 mod status;
 mod text;
 mod verbs;
+mod why;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ fn dispatch(verb: &str, input: &Input) -> Outcome {
         "import" => import::run(input),
         "check" => check::run(input),
         "ruleset" => ruleset::run(input),
+        "why" => why::run(input),
         "generations" => generations::run(input),
         "diff" => diff::run(input),
         "apply" => apply::run(input),

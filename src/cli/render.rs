@@ -126,7 +126,9 @@ pub fn json(seen: &Seen) -> String {
         "summary": seen.report.why,
         "warnings": seen.report.warnings,
         "kernel": {
-            "rules": either(&kernel.table, |table| table.as_ref().map(|t| json!({ "state": t.state, "hash": t.hash }))),
+            "rules": either(&kernel.table, |table| table.as_ref().map(|t| {
+                json!({ "state": t.state, "hash": t.hash, "rows": t.rows })
+            })),
             "barrier": either(&kernel.barrier, |stands| Some(json!(stands))),
             "tunnel": either(&kernel.device, |device| device.as_ref().map(|d| {
                 json!({ "handshake_age_s": d.handshake_age_s, "rx": d.rx, "tx": d.tx })

@@ -9,8 +9,8 @@ use crate::control::client::{self, Error};
 use crate::control::{Reply, Request};
 use crate::state::{RunDir, uptime};
 
-/// A daemon that lives answers in milliseconds.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A daemon that lives answers in milliseconds, or once `nft` is done: seconds on a small router.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks, when the first may have fallen into a transition.
 const SETTLE: Duration = Duration::from_millis(300);
 const EVERY: Duration = Duration::from_secs(1);

@@ -58,6 +58,16 @@ pub const VERBS: &[Spec] = &[
         options: &[("json", None, "as JSON")],
     },
     Spec {
+        verb: "why",
+        values: "",
+        count: (0, 0),
+        does: "say what was blocked lately, or what would become of a packet (--from, --to), and what would allow it",
+        options: &[
+            ("leases", Some("FILE"), "dnsmasq's leases, for names; default /tmp/dhcp.leases"),
+            ("json", None, "as JSON"),
+        ],
+    },
+    Spec {
         verb: "disarm",
         values: "",
         count: (0, 0),

@@ -177,6 +177,9 @@ fn understood(socket: &Path, request: &Request, code: u16, body: &[u8]) -> Resul
         Request::Apply(_) => {
             serde_json::from_slice(body).map(|a| Reply::Applied(Box::new(a))).map_err(|_| garbled("applied"))
         }
+        Request::Blocked => {
+            serde_json::from_slice(body).map(Reply::Blocked).map_err(|_| garbled("blocked packets"))
+        }
         Request::Relays { .. } => serde_json::from_slice::<Relays>(body)
             .map(|r| Reply::Relays(r.relays))
             .map_err(|_| garbled("relays")),

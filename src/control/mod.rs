@@ -9,6 +9,8 @@
 
 pub mod client;
 mod desk;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gate;
 mod head;
 mod paths;
@@ -20,8 +22,8 @@ mod types;
 pub use peer::peer_pid;
 pub use server::{Error, REPLY_LIMIT, Server, serve, serve_within};
 pub use types::{
-    Applied, Apply, Call, DeviceStatus, PolicyStatus, Refusal, RefusalKind, RelayStatus, Reply, Request,
-    Status, TrialStatus, TunnelState, WantedStatus,
+    Applied, Apply, BlockedList, BlockedStatus, Call, DeviceStatus, PolicyStatus, Refusal, RefusalKind,
+    RelayStatus, Reply, Request, Status, TrialStatus, TunnelState, WantedStatus,
 };
 
 use std::path::{Path, PathBuf};

@@ -48,7 +48,7 @@ pub fn read(method: &str, target: &str, body: &[u8]) -> Result<Request, Wrong> {
         None => (target, None),
     };
     let wanted = match path {
-        "/v1/status" | "/v1/relays" => "GET",
+        "/v1/status" | "/v1/relays" | "/v1/blocked" => "GET",
         "/v1/connect" | "/v1/disconnect" | "/v1/reconnect" | "/v1/lockdown" | "/v1/disarm" | "/v1/reload"
         | "/v1/lease" | "/v1/apply" | "/v1/confirm" | "/v1/undo" => "POST",
         _ => {
@@ -66,6 +66,7 @@ pub fn read(method: &str, target: &str, body: &[u8]) -> Result<Request, Wrong> {
     }
     Ok(match path {
         "/v1/status" => Request::Status,
+        "/v1/blocked" => Request::Blocked,
         "/v1/relays" => Request::Relays { filter: query.map(filter).transpose()?.flatten() },
         "/v1/connect" => {
             let body: ConnectBody = json_or_empty(body)?;
@@ -103,6 +104,7 @@ pub fn write(request: &Request) -> (&'static str, String, String) {
     let post = |path: &str, body: serde_json::Value| ("POST", path.to_owned(), body.to_string());
     match request {
         Request::Status => ("GET", "/v1/status".to_owned(), String::new()),
+        Request::Blocked => ("GET", "/v1/blocked".to_owned(), String::new()),
         Request::Relays { filter: None } => ("GET", "/v1/relays".to_owned(), String::new()),
         Request::Relays { filter: Some(text) } => {
             ("GET", format!("/v1/relays?filter={}", percent_encoded(text)), String::new())
@@ -190,6 +192,7 @@ mod tests {
     fn every_request_survives_the_way_there() {
         let all = [
             Request::Status,
+            Request::Blocked,
             Request::Connect { relay: None },
             Request::Connect { relay: Some("se-got-001".into()) },
             Request::Disconnect,

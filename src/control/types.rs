@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{IfName, RelayName};
+use crate::policy::PolicyState;
+use crate::policy::reason::Zone;
 
 /// One request, checked: no text in it that is not of its type's alphabet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub enum Request {
     Relays {
         filter: Option<String>,
     },
+    /// The last blocked packets.
+    Blocked,
     /// Read the configuration again.
     Reload,
     /// Take changed settings.
@@ -79,6 +83,7 @@ pub enum Reply {
     Status(Box<Status>),
     Relays(Vec<RelayStatus>),
     Applied(Box<Applied>),
+    Blocked(BlockedList),
     /// `notes`: what the person should know though it worked ("blocked again after reboot: …").
     Done {
         notes: Vec<String>,
@@ -219,6 +224,43 @@ impl From<&crate::config::Relay> for RelayStatus {
             city: relay.city.clone(),
         }
     }
+}
+
+/// What was blocked lately, the latest first.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BlockedList {
+    pub blocked: Vec<BlockedStatus>,
+    /// Why nothing is heard of blocked packets.
+    pub trouble: Option<String>,
+}
+
+/// Packets alike in all but their count and time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockedStatus {
+    pub from: Zone,
+    pub to: Zone,
+    /// Device names.
+    pub input: Option<String>,
+    pub output: Option<String>,
+    /// The sender's Ethernet address, where it has one.
+    pub mac: Option<String>,
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    /// IANA's number.
+    pub protocol: u8,
+    /// Destination port; of ICMP(v6) the type.
+    pub port: Option<u16>,
+    /// The state whose rules blocked it.
+    pub state: PolicyState,
+    /// The contract's row, by number.
+    pub row: String,
+    pub why: String,
+    pub remedy: String,
+    /// At least so many: in a flood not all are heard of.
+    pub count: u64,
+    /// Seconds since the first and the last of them.
+    pub first_s: u64,
+    pub last_s: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

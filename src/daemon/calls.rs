@@ -19,12 +19,14 @@ impl Daemon {
         match request {
             Request::Status => Ok(Reply::Status(Box::new(report::status(self)))),
             Request::Relays { filter } => Ok(Reply::Relays(self.relays(filter.as_deref()))),
+            Request::Blocked => Ok(Reply::Blocked(self.blocked.report())),
             Request::Connect { relay } => {
                 let relay = relay.map(|wish| self.known(&wish)).transpose()?;
                 Ok(self.done(Event::Connect(relay)).await)
             }
             Request::Disconnect => {
                 let mut reply = self.done(Event::Disconnect).await;
+                self.blocked.forget();
                 if let (Reply::Done { notes }, true) = (&mut reply, self.machine.view().lockdown) {
                     notes.push(LOCKED.to_owned());
                 }
@@ -37,7 +39,11 @@ impl Daemon {
                 Ok(self.done(Event::Reconnect).await)
             }
             Request::Lockdown { on } => Ok(self.done(Event::Lockdown(on)).await),
-            Request::Disarm => Ok(self.done(Event::Disarm).await),
+            Request::Disarm => {
+                let reply = self.done(Event::Disarm).await;
+                self.blocked.forget();
+                Ok(reply)
+            }
             Request::Reload => {
                 self.reload().await;
                 let mut notes = self.inputs.broken.clone();

@@ -3,6 +3,7 @@
 //! Whatever ends this loop leaves the kernel as it is: rules, routes and device stay (contract
 //! 4.2), and the next daemon re-enters the wanted state.
 
+mod blocked;
 mod calls;
 mod cause;
 pub(crate) mod enforce;
@@ -26,6 +27,7 @@ use crate::policy::Facts;
 use crate::routing;
 use crate::state::StateDir;
 
+use blocked::Blocked;
 use inputs::Inputs;
 use shell::Shell;
 use trial::Trial;
@@ -80,6 +82,7 @@ struct Daemon {
     /// Events that effects gave rise to; they come before anything from outside.
     inner: VecDeque<Event>,
     entered: tokio::time::Instant,
+    blocked: Blocked,
     /// The facts that the machine knows, and why the next event comes where it does not say itself.
     told: Facts,
     because: Option<String>,
@@ -127,6 +130,7 @@ impl Daemon {
             calls,
             inner: VecDeque::new(),
             entered: tokio::time::Instant::now(),
+            blocked: Blocked::new(),
             told,
             because: None,
             trial: None,
@@ -164,6 +168,10 @@ impl Daemon {
                         changes = routing::watch()?;
                     }
                     look = Some(tokio::time::Instant::now() + SETTLE);
+                }
+                packets = self.blocked.next() => {
+                    let state = self.shell.in_force.map(|in_force| in_force.state);
+                    self.blocked.note(&packets, state, &self.inputs.settings.lan);
                 }
             }
         }

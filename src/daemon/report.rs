@@ -36,7 +36,7 @@ pub(super) fn status(daemon: &Daemon) -> Status {
         device: device(),
         trial: daemon.trial.as_ref().map(Trial::status),
         wan_services: daemon.inputs.settings.allow_wan_service.iter().map(service).collect(),
-        missing_layers: MISSING.iter().map(ToString::to_string).collect(),
+        missing_layers: MISSING.iter().map(ToString::to_string).chain(unheard(daemon)).collect(),
         warnings,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -46,6 +46,13 @@ pub(super) fn status(daemon: &Daemon) -> Status {
 /// Layers that this version does not have (docs/contract.md, row 2.10).
 const MISSING: &[&str] =
     &["egress hook: on the WAN only IP and ARP are held to the contract, and raw sockets are not stopped"];
+
+/// Blocked packets are blocked all the same.
+fn unheard(daemon: &Daemon) -> Option<String> {
+    let mute = "the kernel refused the rules that tell of them (install kmod-nfnetlink-log)";
+    let trouble = if daemon.shell.mute() { Some(mute) } else { daemon.blocked.trouble() };
+    trouble.map(|why| format!("reasons: 'vpnd why' does not hear of blocked packets: {why}"))
+}
 
 fn validated(device: &IfName) -> String {
     format!(

@@ -139,6 +139,11 @@ impl Shell {
         Ok(())
     }
 
+    /// The rules in force tell nothing of what they block.
+    pub fn mute(&self) -> bool {
+        self.nft.mute()
+    }
+
     /// The tunnel as the stance has it, once the device is there.
     fn tunnel(&self) -> Option<&TunnelStance> {
         match &self.stance {

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 
 use nftables::expr::{Expression, MetaKey, NamedExpression, SetItem};
 use nftables::schema::{Chain, Rule, Set, SetFlag, SetType, SetTypeValue};
-use nftables::stmt::{Reject, RejectType, Statement, VerdictMap};
+use nftables::stmt::{Limit, Log, Reject, RejectType, Statement, VerdictMap};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook, RejectCode};
 
 use crate::config::IfName;
-use crate::policy::{Family, Way};
+use crate::policy::{Family, Row, Way};
 
 use super::expr::{self, Expr, Stmt};
 use super::ruleset::TABLE;
@@ -32,13 +32,69 @@ pub const REFUSE_ROUTER: &str = "refuse_router";
 pub const REFUSE_LAN: &str = "refuse_lan";
 pub const REFUSE_SILENTLY: &str = "refuse_silently";
 
-/// Where a refused packet of this way goes.
-pub fn refusal(way: Way) -> &'static str {
+/// On the way to a refusal: what is blocked is told to the daemon, by the row that blocks it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blocked {
+    pub chain: &'static str,
+    pub row: Row,
+    /// None: dropped there and then, also where no refusal can be sent (before conntrack).
+    pub refusal: Option<&'static str>,
+}
+
+const fn blocked(chain: &'static str, row: Row, refusal: Option<&'static str>) -> Blocked {
+    Blocked { chain, row, refusal }
+}
+
+const ROUTER: Blocked = blocked("blocked_router", Row::Default, Some(REFUSE_ROUTER));
+const LAN: Blocked = blocked("blocked_lan", Row::Default, Some(REFUSE_LAN));
+const WAN: Blocked = blocked("blocked_wan", Row::Default, Some(REFUSE_SILENTLY));
+const ROUTER_DNS: Blocked = blocked("blocked_router_dns", Row::Dns, Some(REFUSE_ROUTER));
+const LAN_DNS: Blocked = blocked("blocked_lan_dns", Row::Dns, Some(REFUSE_LAN));
+const ROUTER_RELAY: Blocked = blocked("blocked_router_relay", Row::RelayFromLan, Some(REFUSE_ROUTER));
+const LAN_RELAY: Blocked = blocked("blocked_lan_relay", Row::RelayFromLan, Some(REFUSE_LAN));
+const SOURCE: Blocked = blocked("blocked_source", Row::Source, None);
+
+/// All of them.
+pub const BLOCKED: [Blocked; 8] = [ROUTER, LAN, WAN, ROUTER_DNS, LAN_DNS, ROUTER_RELAY, LAN_RELAY, SOURCE];
+pub const BLOCKED_LAN: &str = LAN.chain;
+pub const BLOCKED_ROUTER: &str = ROUTER.chain;
+pub const BLOCKED_WAN: &str = WAN.chain;
+pub const BLOCKED_SOURCE: &str = SOURCE.chain;
+
+/// Where a packet of this way goes that this row refuses.
+pub fn refusal(way: Way, row: Row) -> &'static str {
+    let (router, lan) = match row {
+        Row::Dns => (ROUTER_DNS, LAN_DNS),
+        Row::RelayFromLan => (ROUTER_RELAY, LAN_RELAY),
+        _ => (ROUTER, LAN),
+    };
     match way {
-        Way::RouterToLan | Way::RouterToTunnel | Way::RouterToWan => REFUSE_ROUTER,
-        Way::LanToRouter | Way::LanToLan | Way::LanToTunnel | Way::LanToWan => REFUSE_LAN,
-        _ => REFUSE_SILENTLY,
+        Way::RouterToLan | Way::RouterToTunnel | Way::RouterToWan => router.chain,
+        Way::LanToRouter | Way::LanToLan | Way::LanToTunnel | Way::LanToWan => lan.chain,
+        _ => WAN.chain,
     }
+}
+
+/// Where the daemon hears of blocked packets: a group of nfnetlink_log.
+pub const LOG_GROUP: u16 = 7651;
+/// What begins the log prefix; the row's number follows. Fixed text, never anything from a packet
+/// or a user.
+pub const LOG_PREFIX: &str = "vpnd ";
+
+/// Tells the daemon of a packet, some of them in a flood, and decides nothing: the limit ends this
+/// rule only, so that no verdict ever depends on it.
+pub fn told(row: Row) -> Vec<Stmt> {
+    let limit = Limit {
+        rate: 10,
+        rate_unit: None,
+        per: Some("second".into()),
+        burst: Some(20),
+        burst_unit: None,
+        inv: None,
+    };
+    let mut log = Log::new(Some(u32::from(LOG_GROUP)));
+    log.prefix = Some(format!("{LOG_PREFIX}{}", row.number()).into());
+    vec![Statement::Limit(limit), Statement::Log(Some(log))]
 }
 
 /// The chain that holds a way's clauses.

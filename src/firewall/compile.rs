@@ -10,7 +10,7 @@ use nftables::stmt::{JumpTarget, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfHook};
 
 use crate::config::IfName;
-use crate::policy::{Action, Family, Policy, Row, Way};
+use crate::policy::{Action, Family, Policy, PolicyState, Row, Way};
 
 use super::base::{self, chain_of};
 use super::expr::{self, Expr, Stmt};
@@ -29,6 +29,7 @@ pub fn compile(policy: &Policy) -> Ruleset {
     compiler.forwarding();
     compiler.translation();
     compiler.sources();
+    compiler.blocked();
     compiler.refusals();
     let remembers =
         |family: &Family| policy.clauses().iter().any(|clause| clause.action == Action::Remember(*family));
@@ -189,14 +190,14 @@ impl Compiler<'_> {
             ),
         ));
         matches.push(expr::is(expr::device_of_route(), Expr::Boolean(false)));
-        matches.push(goto(base::REFUSE_LAN));
+        matches.push(goto(base::BLOCKED_LAN));
         self.rule(chain, matches, "no route leads there");
     }
 
     /// Input and output.
     fn router(&mut self) {
         self.chain("input", NfChainType::Filter, NfHook::Input, base::FILTER, NfChainPolicy::Drop);
-        let silently = goto(base::REFUSE_SILENTLY);
+        let silently = goto(base::BLOCKED_WAN);
         let map = self.zones(
             MetaKey::Iifname,
             &goto(chain_of(Way::LanToRouter)),
@@ -207,7 +208,7 @@ impl Compiler<'_> {
         self.rule("input", vec![goto(chain_of(Way::WanToRouter))], "all other devices are WAN");
 
         self.chain("output", NfChainType::Filter, NfHook::Output, base::FILTER, NfChainPolicy::Drop);
-        let refused = goto(base::REFUSE_ROUTER);
+        let refused = goto(base::BLOCKED_ROUTER);
         let map = self.zones(
             MetaKey::Oifname,
             &goto(chain_of(Way::RouterToLan)),
@@ -228,7 +229,7 @@ impl Compiler<'_> {
             (Way::RouterToWan, true),
         ];
         for (way, _) in ways.into_iter().filter(|(_, exists)| *exists) {
-            self.way(way, Some(vec![goto(base::refusal(way))]));
+            self.way(way, Some(vec![goto(base::refusal(way, Row::Default))]));
         }
     }
 
@@ -257,10 +258,10 @@ impl Compiler<'_> {
             }
         }
         if !lan.is_empty() {
-            let rule = vec![base::arrives_by(&lan), goto(base::REFUSE_LAN)];
+            let rule = vec![base::arrives_by(&lan), goto(base::BLOCKED_LAN)];
             self.rule(chain, rule, "nothing else is forwarded from the LAN");
         }
-        self.rule(chain, vec![goto(base::REFUSE_SILENTLY)], "nothing else is forwarded");
+        self.rule(chain, vec![goto(base::BLOCKED_WAN)], "nothing else is forwarded");
         if self.has(Way::ForwardedSyn) {
             self.segments();
         }
@@ -291,14 +292,14 @@ impl Compiler<'_> {
         let map = base::verdicts(key, entries);
         self.rules.extend(map.map(|map| base::rule(chain, vec![map], frame("by zones"))));
         for way in ways {
-            self.way(way, Some(vec![goto(base::refusal(way))]));
+            self.way(way, Some(vec![goto(base::refusal(way, Row::Default))]));
         }
     }
 
     fn branch(&mut self, chain: &'static str, mut matches: Vec<Stmt>, way: Way) {
         matches.push(goto(chain_of(way)));
         self.rule(chain, matches, "all other devices are WAN");
-        self.way(way, Some(vec![goto(base::refusal(way))]));
+        self.way(way, Some(vec![goto(base::refusal(way, Row::Default))]));
     }
 
     /// Only a packet that opens a TCP connection names a segment size.
@@ -341,6 +342,26 @@ impl Compiler<'_> {
         let comment = format!("{} leaving by WAN or tunnel", Row::Source.number());
         self.rules.push(base::rule(chain, check, comment));
         self.way(Way::ForeignSource, None);
+    }
+
+    /// What is blocked is told to the daemon before it is refused. Not at boot, when there is none
+    /// and as little as possible should be asked of the kernel.
+    fn blocked(&mut self) {
+        let tell = self.policy.state() != PolicyState::Boot;
+        for blocked in base::BLOCKED {
+            let leads_here = |stmt: &Stmt| matches!(stmt, Statement::Goto(to) if to.target == blocked.chain);
+            if !self.rules.iter().any(|rule| rule.expr.iter().any(leads_here)) {
+                continue;
+            }
+            self.chains.push(base::regular_chain(blocked.chain));
+            let number = blocked.row.number();
+            if tell {
+                let comment = format!("{number} vpnd hears of some");
+                self.rules.push(base::rule(blocked.chain, base::told(blocked.row), comment));
+            }
+            let end = blocked.refusal.map_or(Statement::Drop(None), goto);
+            self.rules.push(base::rule(blocked.chain, vec![counter(), end], format!("{number} blocked")));
+        }
     }
 
     /// Fast and audible towards router and LAN, silent towards WAN and tunnel.

@@ -150,7 +150,7 @@ impl NetlinkDeserializable for Message {
 }
 
 /// The attributes (`struct nlattr`, in the machine's byte order) up to the first malformed one.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16::from_ne_bytes(bytes.get(0..2)?.try_into().ok()?));
         let kind = u16::from_ne_bytes(bytes.get(2..4)?.try_into().ok()?) & NLA_TYPE_MASK;
@@ -160,7 +160,7 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-fn put(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+pub(super) fn put(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
     // What is written was read from an attribute, whose length fits.
     let length = u16::try_from(NLA_HEADER + value.len()).unwrap_or(u16::MAX);
     bytes.extend(length.to_ne_bytes());
@@ -201,18 +201,18 @@ fn tuple(bytes: &[u8]) -> Option<(u8, Tuple)> {
     Some((protocol?, tuple))
 }
 
-fn ip(bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn ip(bytes: &[u8]) -> Option<IpAddr> {
     if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
         return Some(v4.into());
     }
     <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
 }
 
-fn be16(bytes: &[u8]) -> Option<u16> {
+pub(super) fn be16(bytes: &[u8]) -> Option<u16> {
     bytes.try_into().ok().map(u16::from_be_bytes)
 }
 
-fn be32(bytes: &[u8]) -> Option<u32> {
+pub(super) fn be32(bytes: &[u8]) -> Option<u32> {
     bytes.try_into().ok().map(u32::from_be_bytes)
 }
 

@@ -2,17 +2,21 @@
 //!
 //! [`compile`] makes a [`Ruleset`] in the nftables crate's types; `normal.rs` has the one spelling
 //! in which a compiled and a listed ruleset are compared and hashed; `text.rs` prints it as a
-//! person would write it; [`Nft`] talks to the kernel through the `nft` program.
+//! person would write it; [`evaluate`] runs packets through it; [`Nft`] talks to the kernel through the `nft` program.
 
 mod base;
 mod child;
 mod compile;
 pub mod conntrack;
 mod conntrack_message;
+mod counters;
 mod error;
+pub mod evaluate;
 mod expr;
 mod listing;
 mod names;
+pub mod nflog;
+pub mod nflog_message;
 mod nft;
 mod normal;
 mod ruleset;
@@ -22,6 +26,7 @@ mod tests;
 mod text;
 
 pub use compile::compile;
+pub use counters::RowCount;
 pub use error::Error;
 pub use nft::{InForce, Nft};
 pub use ruleset::{Ruleset, RulesetHash, TABLE};

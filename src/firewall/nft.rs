@@ -1,6 +1,7 @@
 //! The kernel's rules, by way of the `nft` program.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use crate::policy::PolicyState;
 
 use super::child::{self, Output};
+use super::counters::{self, RowCount};
 use super::error::Error;
 use super::listing::for_each_object;
 use super::normal::Normal;
@@ -32,6 +34,8 @@ pub struct Nft {
     limit: Duration,
     /// What was last loaded and seen to be in force, for putting it back.
     former: Mutex<Option<Former>>,
+    /// The kernel refused the rules that tell of blocked packets, and took the others.
+    mute: AtomicBool,
 }
 
 /// Rules that can be loaded again.
@@ -58,16 +62,42 @@ impl Nft {
     /// As [`Nft::new`], with another time limit for each run of the program.
     #[must_use]
     pub fn with_limit(program: PathBuf, limit: Duration) -> Self {
-        Self { program, limit, former: Mutex::new(None) }
+        Self { program, limit, former: Mutex::new(None), mute: AtomicBool::new(false) }
     }
 
     /// Puts the ruleset in force: one transaction, then it is read back and compared in full.
+    ///
+    /// A kernel that cannot tell of blocked packets refuses all of it: then it is loaded without
+    /// those rules. A packet that is not explained is fine, a router that does not block is not.
     ///
     /// # Errors
     /// In each case but [`Error::Unknown`] what was in force before still is. If nothing was, and
     /// the kernel holds something else than it was given, that is left there: it is no less
     /// closed than nothing.
     pub fn apply(&self, ruleset: &Ruleset) -> Result<InForce, Error> {
+        if self.mute() {
+            return self.apply_whole(&ruleset.without_log());
+        }
+        let result = self.apply_whole(ruleset);
+        if !matches!(result, Err(Error::Refused { .. })) {
+            return result;
+        }
+        let quiet = ruleset.without_log();
+        if quiet == *ruleset {
+            return result;
+        }
+        let again = self.apply_whole(&quiet);
+        self.mute.store(again.is_ok(), Ordering::Relaxed);
+        // The first refusal says why.
+        again.or(result)
+    }
+
+    /// Whether blocked packets cannot be told of: nfnetlink_log or nft_log is not in the kernel.
+    pub fn mute(&self) -> bool {
+        self.mute.load(Ordering::Relaxed)
+    }
+
+    fn apply_whole(&self, ruleset: &Ruleset) -> Result<InForce, Error> {
         let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
         if former.is_none() {
             // A daemon that was started anew: what a former one left is worth keeping as well. What
@@ -123,6 +153,18 @@ impl Nft {
         let Some(table) = self.listed()? else { return Ok(None) };
         let state = state_of(&table.normal).map_err(|why| Error::Unreadable { what: LISTING, why })?;
         Ok(Some(InForce { state, hash: table.normal.hash() }))
+    }
+
+    /// The same, and how often each row of the contract decided since the rules were loaded.
+    ///
+    /// # Errors
+    /// As [`Nft::in_force`].
+    pub fn counted(&self) -> Result<Option<(InForce, Vec<RowCount>)>, Error> {
+        let Some(table) = self.listed()? else { return Ok(None) };
+        let unreadable = |why| Error::Unreadable { what: LISTING, why };
+        let state = state_of(&table.normal).map_err(unreadable)?;
+        let rows = counters::by_row(&table.text).map_err(unreadable)?;
+        Ok(Some((InForce { state, hash: table.normal.hash() }, rows)))
     }
 
     fn load(&self, batch: &str) -> Result<(), Error> {

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::fmt;
 
 use nftables::schema::{Chain, NfCmd, NfListObject, NfObject, Rule, Set, Table};
+use nftables::stmt::Statement;
 use nftables::types::NfFamily;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::policy::PolicyState;
+use crate::policy::{PolicyState, Row};
 
 use super::normal::Normal;
 use super::text;
@@ -103,9 +104,26 @@ impl Ruleset {
         &self.rules
     }
 
+    /// The contract's row that a rule's comment names.
+    #[must_use]
+    pub fn row(&self, rule: u32) -> Option<Row> {
+        let comment = self.rules.get(usize::try_from(rule).ok()?)?.comment.as_deref()?;
+        let (number, _) = comment.split_once(' ')?;
+        Row::ALL.iter().copied().find(|row| row.number() == number)
+    }
+
     #[must_use]
     pub fn hash(&self) -> RulesetHash {
         self.normal().hash()
+    }
+
+    /// The same without the rules that tell the daemon of what is blocked, for kernels that cannot
+    /// (nfnetlink_log is missing). They decide nothing, so no verdict changes.
+    #[must_use]
+    pub fn without_log(&self) -> Self {
+        let mut quiet = self.clone();
+        quiet.rules.retain(|rule| !rule.expr.iter().any(|stmt| matches!(stmt, Statement::Log(_))));
+        quiet
     }
 
     /// One transaction: the table is created if it is absent, deleted, and built anew. Whoever

@@ -6,7 +6,7 @@ use nftables::expr::{MetaKey, NamedExpression, RT, RTKey};
 use nftables::stmt::{AnonymousCounter, Counter, JumpTarget, Mangle, NAT, NATFamily, Set, SetOp, Statement};
 
 use crate::config::{Mark, PortProto};
-use crate::policy::{Action, Clause, Family, Match, Proto, Quoted, Way};
+use crate::policy::{Action, Clause, Family, Match, Proto, Quoted, Row};
 
 use super::base;
 use super::expr::{self, Expr, Stmt, has, is, is_not};
@@ -22,7 +22,7 @@ const ICMPV6: u32 = 58;
 pub fn statements(clause: &Clause) -> Vec<Stmt> {
     let mut list: Vec<Stmt> = clause.matches.iter().flat_map(matched).collect();
     list.push(counter());
-    list.extend(done(&clause.action, clause.way));
+    list.extend(done(clause));
     list
 }
 
@@ -74,11 +74,12 @@ fn matched(condition: &Match) -> Vec<Stmt> {
     }
 }
 
-fn done(action: &Action, way: Way) -> Vec<Stmt> {
-    match action {
+fn done(clause: &Clause) -> Vec<Stmt> {
+    match &clause.action {
         Action::Allow => vec![Statement::Accept(None)],
+        Action::Drop if clause.row == Row::Source => vec![goto(base::BLOCKED_SOURCE)],
         Action::Drop => vec![Statement::Drop(None)],
-        Action::Refuse => vec![goto(base::refusal(way))],
+        Action::Refuse => vec![goto(base::refusal(clause.way, clause.row))],
         Action::Untrack => vec![Statement::Notrack, Statement::Accept(None)],
         Action::MarkAndUntrack(mark) => {
             vec![set_mark(expr::meta(MetaKey::Mark), *mark), Statement::Notrack, Statement::Accept(None)]

@@ -7,7 +7,7 @@ use std::fmt::{self, Formatter};
 
 use nftables::expr::{BinaryOperation, Expression, MetaKey, NamedExpression, Payload, PayloadBase, SetItem};
 use nftables::schema::{Chain, Rule, Set, SetTypeValue};
-use nftables::stmt::{Match, NAT, NATFamily, Operator, RejectType, SetOp, Statement};
+use nftables::stmt::{Limit, Log, Match, NAT, NATFamily, Operator, RejectType, SetOp, Statement};
 use serde::Serialize;
 
 use super::names::{self, Names};
@@ -86,7 +86,8 @@ fn unknown(value: &impl Serialize) -> String {
     format!("<{}>", serde_json::to_string(value).unwrap_or_default())
 }
 
-fn statement(statement: &Statement<'_>) -> String {
+/// One statement, as nft writes it.
+pub fn statement(statement: &Statement<'_>) -> String {
     match statement {
         Statement::Accept(_) => "accept".to_owned(),
         Statement::Drop(_) => "drop".to_owned(),
@@ -108,6 +109,12 @@ fn statement(statement: &Statement<'_>) -> String {
         Statement::Set(set) => {
             let op = if set.op == SetOp::Add { "add" } else { "update" };
             format!("{op} {} {{ {} }}", set.set, expression(&set.elem))
+        }
+        Statement::Limit(Limit { rate, per: Some(per), burst: Some(burst), .. }) => {
+            format!("limit rate {rate}/{per} burst {burst} packets")
+        }
+        Statement::Log(Some(Log { prefix: Some(prefix), group: Some(group), .. })) => {
+            format!("log prefix \"{prefix}\" group {group}")
         }
         Statement::VerdictMap(map) => {
             format!("{} vmap {}", expression(&map.key), expression(&map.data))
@@ -188,7 +195,8 @@ fn in_hex(left: &Expression<'_>) -> bool {
     }
 }
 
-fn expression(expr: &Expression<'_>) -> String {
+/// One expression, as nft writes it.
+pub fn expression(expr: &Expression<'_>) -> String {
     match expr {
         Expression::String(text) => text.clone().into_owned(),
         Expression::Boolean(exists) => if *exists { "exists" } else { "missing" }.to_owned(),

@@ -18,6 +18,7 @@ mod draft;
 mod facts;
 pub mod flows;
 mod nets;
+pub mod reason;
 mod row;
 mod rows;
 #[cfg(test)]

@@ -15,6 +15,11 @@ macro_rules! rows {
             pub fn number(self) -> &'static str {
                 match self { $(Row::$name => $number,)* }
             }
+            /// The row of that number.
+            #[must_use]
+            pub fn of_number(number: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|row| row.number() == number)
+            }
             /// One sentence for people.
             #[must_use]
             pub fn title(self) -> &'static str {

@@ -53,7 +53,10 @@ pub fn kernel(words: &str) -> Kernel {
         table: match first {
             "none" => Ok(None),
             "unreadable" => Err("nft: Operation not permitted".into()),
-            state => Ok(Some(Table { state: state.parse().unwrap(), hash: HASH.into() })),
+            state => {
+                let rows = vec![crate::firewall::RowCount { row: "3.3", packets: 5, bytes: 700 }];
+                Ok(Some(Table { state: state.parse().unwrap(), hash: HASH.into(), rows }))
+            }
         },
         device: if age.is_some() || rest.contains(&"nosession") {
             Ok(Some(Device { handshake_age_s: age, rx: 1_300_000, tx: 4096 }))

@@ -222,3 +222,25 @@ fn a_refused_removal_leaves_the_rules() {
         assert_eq!(in_kernel(), Some(before));
     });
 }
+
+/// A kernel without nfnetlink_log: what is blocked is not told of, but blocked.
+#[test]
+fn a_kernel_that_cannot_log_blocks_all_the_same() {
+    in_namespace(|| {
+        let cannot = "[ $load = 1 ] && { cat >in; grep -q '\"log\"' in && { echo no log >&2; exit 1; }; \
+                      exec nft \"$@\" <in; }";
+        let program = FalseNft::new("mute", cannot);
+        let nft = program.nft();
+        assert!(!nft.mute());
+        let in_force = nft.apply(&connected()).unwrap();
+        assert_eq!(in_kernel(), Some(in_force));
+        assert_eq!(in_force.hash, connected().without_log().hash());
+        assert!(nft.mute() && in_force.hash != connected().hash(), "control: the rules differ");
+        // Known from now on: one transaction.
+        let loads = || fs::read_to_string(program.folder.join("calls.1")).unwrap().lines().count();
+        let before = loads();
+        nft.apply(&blocked()).unwrap();
+        assert_eq!(loads() - before, 1);
+        assert_eq!(in_kernel().unwrap().state, PolicyState::Blocked);
+    });
+}

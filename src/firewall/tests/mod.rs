@@ -1,4 +1,5 @@
 mod failures;
 mod golden;
 mod kernel;
+mod log;
 mod normal;

@@ -86,7 +86,8 @@ fn invert(item: &mut Value, row: Row) {
     if let Some(statements) = rule["expr"].as_array_mut() {
         for statement in statements {
             let refusal = ["goto", "jump"].iter().any(|verb| {
-                statement[*verb]["target"].as_str().is_some_and(|chain| chain.starts_with("refuse"))
+                let target = statement[*verb]["target"].as_str().unwrap_or_default();
+                target.starts_with("refuse") || target.starts_with("blocked")
             });
             if refusal || statement.get("drop").is_some() || statement.get("reject").is_some() {
                 *statement = json!({ "accept": null });
