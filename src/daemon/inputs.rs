@@ -93,8 +93,8 @@ impl Inputs {
             }
         } else {
             self.text = read.text;
-            if let (true, Err(error)) = (keep, state.keep_lan(&settings.lan)) {
-                self.warnings.push(error.to_string());
+            if keep {
+                self.warnings.extend(state.keep_lan(&settings.lan).err().map(|error| error.to_string()));
             }
         }
         self.settings = Arc::new(settings);
