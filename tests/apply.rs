@@ -67,6 +67,21 @@ impl Router {
     fn rejected(&self) -> String {
         std::fs::read_to_string(self.path("state/vpnd.rejected")).unwrap_or_default()
     }
+    /// For this namespace, an nft that refuses to load anything while the file returned is there.
+    fn false_nft(&self) -> PathBuf {
+        let output = Command::new("sh").args(["-c", "readlink -f $(command -v nft)"]).output().unwrap();
+        let nft = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        let (dir, fails) = (self.dir.display(), self.dir.join("nft-fails"));
+        let script = format!(
+            "#!/bin/sh\ncase \"$*\" in *'-f -'*) [ -e {} ] && exit 1;; esac\nexec {dir}/real-nft \"$@\"\n",
+            fails.display()
+        );
+        std::fs::write(self.dir.join("false-nft"), script).unwrap();
+        sh(&format!(
+            "cp {nft} {dir}/real-nft; chmod 755 {dir}/false-nft; mount --bind {dir}/false-nft {nft}"
+        ));
+        fails
+    }
     fn kept_lan(&self) -> String {
         std::fs::read_to_string(self.path("state/lan.json")).unwrap()
     }
@@ -375,6 +390,37 @@ fn what_vpnd_cannot_take_back_is_not_tried() {
         r.expect(LAN, "apply", 0, "on trial for 60 s");
         r.expect(LAN, "apply --undo", 0, "asked");
         assert!(!r.is_lan("br-guest"));
+    });
+}
+
+/// What nft refuses is neither in force nor a generation, on trial or not.
+#[test]
+fn a_ruleset_that_is_refused_is_no_generation() {
+    router("refused", |mut r| {
+        let fails = r.false_nft();
+        r.start();
+        r.expect(CONSOLE, "lockdown on", 0, "");
+        r.until("it is blocked", |r| r.status()["state"] == "blocked");
+        let before = r.newest();
+        r.write(GUEST);
+        std::fs::write(&fails, "").unwrap();
+        let said = r.expect(LAN, "apply", 0, "on trial for 60 s");
+        assert!(
+            said.contains("note: installing the firewall policy") && said.contains("nft refused"),
+            "{said}"
+        );
+        assert!(r.is_lan("br-lan") && !r.is_lan("br-guest"), "the former rules stay");
+        assert_eq!(r.newest(), before, "in force, by the kernel's word");
+        std::fs::remove_file(&fails).unwrap();
+        r.until("it is tried again", |r| r.is_lan("br-guest"));
+        let (number, cause) = r.newest();
+        assert_eq!((number, cause.as_str()), (before.0 + 1, "tried again after a pause"));
+        std::fs::write(&fails, "").unwrap();
+        r.expect(LAN, "apply --undo", 0, "asked");
+        assert!(r.is_lan("br-guest") && r.newest().0 == number);
+        std::fs::remove_file(&fails).unwrap();
+        r.until("it is back", |r| !r.is_lan("br-guest"));
+        assert_eq!(r.newest().0, number + 1);
     });
 }
 

@@ -121,7 +121,9 @@ impl Daemon {
         } else {
             answer.trial_s = self.begin(within_s, &read, &mut answer.notes)?;
             self.put(read, answer.trial_s).await;
-            answer.notes.extend(self.machine.view().cause.map(|cause| cause.to_string()));
+            let view = self.machine.view();
+            answer.notes.extend(view.warnings.into_iter().map(|warning| warning.0));
+            answer.notes.extend(view.cause.map(|cause| cause.to_string()));
         }
         Ok(Reply::Applied(Box::new(answer)))
     }
