@@ -4,7 +4,6 @@
 use vpnd::firewall::evaluate::{Decision, Hook, Path, Unknown, Verdict};
 use vpnd::policy::Row;
 
-use crate::contract::Zone;
 use crate::dims::{Atoms, Cover, Dim, Set};
 use crate::expect::{Effects, Outcome, Table, UNTRACKED};
 use crate::lane::{FLOWS, Lane, Point};
@@ -132,8 +131,7 @@ pub fn run(
 ) -> Result<Actual, Unknown> {
     let (mut packet, mut flow, world) = (lane.packet(point), lane.flow(point), lane.world(point));
     let devices = lane.devices();
-    let mut noting =
-        Noting { rules, table, lane, atoms, point, cover: *everything, fixed: 0 };
+    let mut noting = Noting { rules, table, lane, atoms, point, cover: *everything, fixed: 0 };
     let mut actual = Actual {
         outcome: Outcome::Allowed,
         row: Row::Default,
@@ -198,9 +196,8 @@ fn leaving(noting: &mut Noting<'_>, decision: &Decision, translated: bool) {
     if noting.rules.nat[1] {
         noting.nat();
     }
-    let device = noting.lane.oif.as_ref();
-    let zone = device.map(|device| noting.table.contract.zone(device));
-    if !matches!(zone, Some(Zone::Tunnel | Zone::Wan | Zone::Idle)) {
+    // Most packets end at the first statement: they stay in the LAN.
+    if decision.steps.iter().all(|step| step.failed == Some(0)) && !translated {
         return;
     }
     noting.nat();

@@ -60,18 +60,25 @@ fn altered(statement: &Stmt) -> Altered {
         Statement::Mangle(mangle) => {
             let mut list = vec![("not set".to_owned(), None)];
             list.extend(values(&mangle.value).into_iter().map(|value| {
-                (said(&mangle.value, &value), Some(Statement::Mangle(Mangle { key: mangle.key.clone(), value })))
+                (
+                    said(&mangle.value, &value),
+                    Some(Statement::Mangle(Mangle { key: mangle.key.clone(), value })),
+                )
             }));
             list
         }
         Statement::DNAT(Some(nat)) => {
             let mut list = vec![("not translated".to_owned(), None)];
-            for (of, to) in nat.addr.iter().flat_map(|addr| values(addr).into_iter().map(move |to| (addr, to))) {
+            for (of, to) in
+                nat.addr.iter().flat_map(|addr| values(addr).into_iter().map(move |to| (addr, to)))
+            {
                 let mut other = nat.clone();
                 other.addr = Some(to.clone());
                 list.push((said(of, &to), Some(Statement::DNAT(Some(other)))));
             }
-            for (of, to) in nat.port.iter().flat_map(|port| values(port).into_iter().map(move |to| (port, to))) {
+            for (of, to) in
+                nat.port.iter().flat_map(|port| values(port).into_iter().map(move |to| (port, to)))
+            {
                 let mut other = nat.clone();
                 other.port = Some(to.clone());
                 list.push((said(of, &to), Some(Statement::DNAT(Some(other)))));
@@ -82,7 +89,10 @@ fn altered(statement: &Stmt) -> Altered {
         Statement::Masquerade(_) => vec![("not masqueraded".to_owned(), None)],
         Statement::Set(_) => vec![("not remembered".to_owned(), None)],
         Statement::Counter(_) => Vec::new(),
-        verdict => verdicts(verdict).into_iter().map(|other| (format!("{} -> {}", short(verdict), short(&other)), Some(other))).collect(),
+        verdict => verdicts(verdict)
+            .into_iter()
+            .map(|other| (format!("{} -> {}", short(verdict), short(&other)), Some(other)))
+            .collect(),
     }
 }
 
@@ -169,7 +179,10 @@ fn matches(found: &Match<'static>) -> Altered {
         list.push((said(left, &other), with(other, found.op.clone(), right.clone())));
     }
     for other in values(right) {
-        list.push((format!("{}: {}", text(left), said(right, &other)), with(left.clone(), found.op.clone(), other)));
+        list.push((
+            format!("{}: {}", text(left), said(right, &other)),
+            with(left.clone(), found.op.clone(), other),
+        ));
     }
     list
 }
@@ -186,7 +199,11 @@ fn keys(left: &Expr) -> Vec<Expr> {
                     Expression::BinaryOperation(Box::new(BinaryOperation::AND(key.clone(), mask.clone())))
                 };
                 let masks = values(mask);
-                keys(key).iter().map(|key| and(key, mask)).chain(masks.iter().map(|mask| and(key, mask))).collect()
+                keys(key)
+                    .iter()
+                    .map(|key| and(key, mask))
+                    .chain(masks.iter().map(|mask| and(key, mask)))
+                    .collect()
             }
             _ => Vec::new(),
         },
@@ -200,7 +217,10 @@ fn keys(left: &Expr) -> Vec<Expr> {
         Expression::Named(NamedExpression::Payload(Payload::PayloadField(header))) => {
             let named = |protocol: &str, field: &str| {
                 let (protocol, field) = (protocol.to_owned().into(), field.to_owned().into());
-                Expression::Named(NamedExpression::Payload(Payload::PayloadField(PayloadField { protocol, field })))
+                Expression::Named(NamedExpression::Payload(Payload::PayloadField(PayloadField {
+                    protocol,
+                    field,
+                })))
             };
             let (protocol, field) = (header.protocol.as_ref(), header.field.as_ref());
             let other = match field {
@@ -281,7 +301,11 @@ pub fn values(value: &Expr) -> Vec<Expr> {
 fn numbers(number: u32) -> Vec<u32> {
     if number <= 0xffff {
         let most = if number > 0xff { 0xffff } else { 0xff };
-        return [number.checked_sub(1), Some(number + 1)].into_iter().flatten().filter(|n| *n <= most).collect();
+        return [number.checked_sub(1), Some(number + 1)]
+            .into_iter()
+            .flatten()
+            .filter(|n| *n <= most)
+            .collect();
     }
     let lowest = number & number.wrapping_neg();
     let highest = 1 << (31 - number.leading_zeros());

@@ -106,7 +106,8 @@ impl Constants {
                 let half = (size > 0 && size < most).then(|| from + size / 2 + 1);
                 let width = size.checked_add(1).filter(|_| size < most);
                 let double = width.map(|width| from & !(width | size));
-                let beyond = width.zip(double).and_then(|(width, double)| double.checked_add(width.checked_mul(2)?));
+                let beyond =
+                    width.zip(double).and_then(|(width, double)| double.checked_add(width.checked_mul(2)?));
                 let neighbour = after(to).and_then(after);
                 let all = [Some(from), after(to), before, neighbour, half, double, beyond];
                 cuts.extend(all.into_iter().flatten().filter(|cut| *cut <= most));

@@ -149,8 +149,7 @@ pub fn contract(case: &Case) -> Contract {
         Stance::Connected { relay, tunnel, .. } => (Some(tunnel), vec![*relay], true),
         Stance::Open | Stance::Blocked { .. } | Stance::Boot => (None, Vec::new(), false),
     };
-    let api_outside =
-        matches!(case.stance, Stance::Blocked { api: true } | Stance::Connecting { .. });
+    let api_outside = matches!(case.stance, Stance::Blocked { api: true } | Stance::Connecting { .. });
     let mut writer = Writer { case, lan: lan_nets(case), entries: Vec::new() };
     writer.sources(tunnel);
     writer.errors_and_outer(&relays);
@@ -170,9 +169,8 @@ pub fn contract(case: &Case) -> Contract {
         writer.tunnel(tunnel, dns);
     }
     writer.blocked();
-    let carries = |v4: bool| {
-        tunnel.is_some_and(|tunnel| tunnel.addresses.iter().any(|net| net.addr().is_ipv4() == v4))
-    };
+    let carries =
+        |v4: bool| tunnel.is_some_and(|tunnel| tunnel.addresses.iter().any(|net| net.addr().is_ipv4() == v4));
     Contract {
         emergency: writer.lan.is_empty(),
         lan: writer.lan,
@@ -372,7 +370,8 @@ impl Writer<'_> {
             for wan in &self.case.facts.wan {
                 let Some(server) = wan.lease_server else { continue };
                 let server = vec![Is::Out(wan.name.clone()), to_host(server.into())];
-                let entry = Entry { at: out, row: Row::DhcpV4Client, say: Say::Allow, is: [server, ask()].concat() };
+                let entry =
+                    Entry { at: out, row: Row::DhcpV4Client, say: Say::Allow, is: [server, ask()].concat() };
                 self.entries.push(entry);
             }
         }
@@ -442,16 +441,15 @@ impl Writer<'_> {
         let row = Row::WanService;
         for service in &self.case.settings.allow_wan_service {
             let source = |wrap: fn(Vec<IpNet>) -> Is| service.source.map(|net| wrap(vec![net]));
-            let asked: Vec<Is> = [port_proto(service.proto), dport(service.port)].into_iter().chain(source(Is::From)).collect();
-            let answer: Vec<Is> = [
-                port_proto(service.proto),
-                sport(service.port),
-                marked(Dim::FlowMark, mark),
-                reply(),
-            ]
-            .into_iter()
-            .chain(source(Is::To))
-            .collect();
+            let asked: Vec<Is> = [port_proto(service.proto), dport(service.port)]
+                .into_iter()
+                .chain(source(Is::From))
+                .collect();
+            let answer: Vec<Is> =
+                [port_proto(service.proto), sport(service.port), marked(Dim::FlowMark, mark), reply()]
+                    .into_iter()
+                    .chain(source(Is::To))
+                    .collect();
             for (at, say, is) in [
                 (At::ServiceAsked, Say::Mark(mark), asked.clone()),
                 (At::InWan, Say::AllowAndMark(mark), asked),
@@ -506,8 +504,7 @@ impl Writer<'_> {
         let listed = &self.case.settings.resolvers;
         let own = self.case.settings.tunnel.iter().flat_map(|tunnel| tunnel.dns.clone());
         let wanted: Vec<IpAddr> = if listed.is_empty() { own.collect() } else { listed.clone() };
-        let in_lan =
-            |ip: &IpAddr| self.lan.iter().flat_map(|lan| &lan.connected).any(|net| net.contains(ip));
+        let in_lan = |ip: &IpAddr| self.lan.iter().flat_map(|lan| &lan.connected).any(|net| net.contains(ip));
         wanted.into_iter().filter(|ip| !ip.is_loopback() && !in_lan(ip)).collect()
     }
 

@@ -1,6 +1,8 @@
 //! A packet's whole way by the contract's table: what becomes of it, by which row, and what is done
 //! to it. Whatever is looked at is noted, so that the answer is known for a whole box of packets.
 
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 
 use vpnd::config::Mark;
@@ -16,7 +18,9 @@ use crate::table::{At, Entry, Say, Test};
 pub enum Outcome {
     Allowed,
     /// With a TCP reset, or ICMP.
-    Refused { reset: bool },
+    Refused {
+        reset: bool,
+    },
     Silent,
     /// Its destination became another host's: no longer for the router.
     Redirected,
@@ -57,6 +61,9 @@ pub struct Table {
     entries: Vec<Prepared>,
     /// The mark of vpnd's own sockets: where it is set, by family.
     own: [Set; 2],
+    mark: Mark,
+    /// What is said at each place, as one number.
+    said: HashMap<At, u64>,
     /// Flow kinds: new and first, tracked and reply, and so on, as sets of atoms.
     flows: Vec<Set>,
 }
@@ -78,18 +85,38 @@ impl Table {
             at: entry.at,
             row: entry.row,
             say: entry.say,
-            tests: Family::BOTH
-                .map(|family| entry.is.iter().filter_map(|is| is.test(family, &atoms[index(family)])).collect()),
+            tests: Family::BOTH.map(|family| {
+                entry.is.iter().filter_map(|is| is.test(family, &atoms[index(family)])).collect()
+            }),
         };
         let entries = contract.entries.iter().map(prepare).collect();
-        let own = Family::BOTH.map(|family| atoms[index(family)].masked(Dim::Mark, mark.mask(), mark.value()));
+        let own =
+            Family::BOTH.map(|family| atoms[index(family)].masked(Dim::Mark, mark.mask(), mark.value()));
         let same = |at: usize| {
             let kinds = FLOWS.iter().enumerate();
             let kind = |(at, (_, reply, first)): (usize, &(_, bool, bool))| (tracked(at), *reply, *first);
             let wanted = kind((at, &FLOWS[at]));
             kinds.filter(|flow| kind(*flow) == wanted).fold(Set::default(), |set, (at, _)| set.with(at))
         };
-        Self { contract, entries, own, flows: (0..FLOWS.len()).map(same).collect() }
+        let mut said: HashMap<At, DefaultHasher> = HashMap::new();
+        for entry in &contract.entries {
+            format!("{entry:?}").hash(said.entry(entry.at).or_default());
+        }
+        let said = said.into_iter().map(|(at, hasher)| (at, hasher.finish())).collect();
+        Self { contract, entries, own, mark, said, flows: (0..FLOWS.len()).map(same).collect() }
+    }
+
+    pub fn said_at(&self, at: At) -> u64 {
+        self.said.get(&at).copied().unwrap_or_default()
+    }
+
+    pub fn own_hash(&self) -> (u32, u32) {
+        (self.mark.mask(), self.mark.value())
+    }
+
+    pub fn place_of(&self, lane: &Lane) -> Option<At> {
+        let zone = |device: &Option<_>| device.as_ref().map(|device| self.contract.zone(device));
+        place(&self.contract, lane.path, zone(&lane.iif), zone(&lane.oif)).0
     }
 
     /// Flows that are like this one, as far as NAT looks at them.
@@ -120,7 +147,7 @@ impl Table {
 
     /// Does another entry that says the same name this row? For packets to which two rows apply.
     pub fn also(&self, expected: &mut Expected, row: Row, lane: &Lane, atoms: &Atoms, point: &Point) -> bool {
-        let Some(first) = expected.entry else { return false };
+        let Some(first) = expected.entry.filter(|_| row != Row::Default) else { return false };
         let Some(decided) = self.entries.get(first) else { return false };
         let mut way = Way {
             table: self,
@@ -134,9 +161,10 @@ impl Table {
             to: None,
         };
         let same = |say: Say| say.allows() == decided.say.allows();
-        let found = self.entries.iter().skip(first + 1).any(|entry| {
-            entry.at == decided.at && entry.row == row && same(entry.say) && way.fits(entry)
-        });
+        let found =
+            self.entries.iter().skip(first + 1).any(|entry| {
+                entry.at == decided.at && entry.row == row && same(entry.say) && way.fits(entry)
+            });
         expected.cover = way.noted;
         found
     }
@@ -238,7 +266,7 @@ impl Way<'_> {
         if let Some(said) = arrival {
             return said;
         }
-        let (place, otherwise) = self.place();
+        let (place, otherwise) = place(&self.table.contract, self.lane.path, self.from, self.to);
         let found = place.and_then(|at| self.first(at));
         let (entry, say, row) = match found {
             Some((entry, say, row)) => (Some(entry), say, row),
@@ -258,9 +286,8 @@ impl Way<'_> {
             }
             _ => {}
         }
-        self.effects.remembered = self.table.contract.emergency
-            && self.lane.path == Path::Input
-            && self.from == Some(Zone::Wan);
+        self.effects.remembered =
+            self.table.contract.emergency && self.lane.path == Path::Input && self.from == Some(Zone::Wan);
         self.source(row, entry)
     }
 
@@ -315,48 +342,6 @@ impl Way<'_> {
         (self.lane.path == Path::Input).then_some((Outcome::Redirected, row, Some(entry)))
     }
 
-    /// Where the table is looked up, and what holds where it says nothing.
-    fn place(&self) -> (Option<At>, (Say, Row)) {
-        let allowed = (Say::Allow, Row::Loopback);
-        let refused = (Say::Refuse, Row::Default);
-        let silent = (Say::Silent, Row::Default);
-        match (self.lane.path, self.from, self.to) {
-            (Path::Input, Some(zone), _) => match zone {
-                Zone::Loopback => (None, allowed),
-                Zone::Lan(_) => (Some(At::InLan), refused),
-                Zone::Tunnel => (Some(At::InTunnel), silent),
-                Zone::Idle => (None, silent),
-                Zone::Wan => (Some(At::InWan), silent),
-            },
-            (Path::Output, _, Some(zone)) => match zone {
-                Zone::Loopback => (None, allowed),
-                Zone::Lan(_) => (Some(At::OutLan), refused),
-                Zone::Tunnel => (Some(At::OutTunnel), refused),
-                Zone::Idle => (None, refused),
-                Zone::Wan => (Some(At::OutWan), refused),
-            },
-            (Path::Forward, Some(from), Some(to)) => self.forwarded(from, to),
-            _ => (None, silent),
-        }
-    }
-
-    fn forwarded(&self, from: Zone, to: Zone) -> (Option<At>, (Say, Row)) {
-        let open = |zone: Zone| match zone {
-            Zone::Lan(at) => self.table.contract.lan[at].forward,
-            _ => true,
-        };
-        let at = match (from, to) {
-            (Zone::Lan(_), Zone::Lan(_)) => Some(At::LanLan),
-            (Zone::Lan(_), Zone::Tunnel) => Some(At::LanTunnel),
-            (Zone::Tunnel, Zone::Lan(_)) => Some(At::TunnelLan),
-            (Zone::Lan(_), Zone::Wan) => Some(At::LanWan),
-            (Zone::Wan, Zone::Lan(_)) => Some(At::WanLan),
-            _ => None,
-        };
-        let say = if matches!(from, Zone::Lan(_)) { Say::Refuse } else { Say::Silent };
-        (at.filter(|_| open(from) && open(to)), (say, Row::Default))
-    }
-
     /// Allowed so far: now the source must belong to the device that it leaves by.
     fn source(&mut self, row: Row, entry: Option<usize>) -> Said {
         if self.lane.path == Path::Forward && matches!(self.lane.shape, Shape::Tcp) {
@@ -375,8 +360,8 @@ impl Way<'_> {
             return (Outcome::Allowed, row, entry);
         }
         let yes = Set::one(1);
-        let translated =
-            tracked && if reply { self.in_set(Dim::Translated, yes) } else { self.in_set(Dim::Masqueraded, yes) };
+        let translated = tracked
+            && if reply { self.in_set(Dim::Translated, yes) } else { self.in_set(Dim::Masqueraded, yes) };
         let local = Set::one(self.atoms.find(Dim::SourceType, 2));
         if translated || self.in_set(Dim::SourceType, local) {
             return (Outcome::Allowed, row, entry);
@@ -394,9 +379,50 @@ impl Way<'_> {
             return;
         }
         let flags = self.atoms.of(Dim::Flags).iter().enumerate();
-        let opening = flags
-            .filter(|(_, (bits, _))| bits & 6 == 2)
-            .fold(Set::default(), |set, (at, _)| set.with(at));
+        let opening =
+            flags.filter(|(_, (bits, _))| bits & 6 == 2).fold(Set::default(), |set, (at, _)| set.with(at));
         self.effects.clamped = self.in_set(Dim::Flags, opening);
     }
+}
+
+/// Where the table is looked up, and what holds where it says nothing.
+fn place(contract: &Contract, path: Path, from: Option<Zone>, to: Option<Zone>) -> (Option<At>, (Say, Row)) {
+    let allowed = (Say::Allow, Row::Loopback);
+    let refused = (Say::Refuse, Row::Default);
+    let silent = (Say::Silent, Row::Default);
+    match (path, from, to) {
+        (Path::Input, Some(zone), _) => match zone {
+            Zone::Loopback => (None, allowed),
+            Zone::Lan(_) => (Some(At::InLan), refused),
+            Zone::Tunnel => (Some(At::InTunnel), silent),
+            Zone::Idle => (None, silent),
+            Zone::Wan => (Some(At::InWan), silent),
+        },
+        (Path::Output, _, Some(zone)) => match zone {
+            Zone::Loopback => (None, allowed),
+            Zone::Lan(_) => (Some(At::OutLan), refused),
+            Zone::Tunnel => (Some(At::OutTunnel), refused),
+            Zone::Idle => (None, refused),
+            Zone::Wan => (Some(At::OutWan), refused),
+        },
+        (Path::Forward, Some(from), Some(to)) => forwarded(contract, from, to),
+        _ => (None, silent),
+    }
+}
+
+fn forwarded(contract: &Contract, from: Zone, to: Zone) -> (Option<At>, (Say, Row)) {
+    let open = |zone: Zone| match zone {
+        Zone::Lan(at) => contract.lan[at].forward,
+        _ => true,
+    };
+    let at = match (from, to) {
+        (Zone::Lan(_), Zone::Lan(_)) => Some(At::LanLan),
+        (Zone::Lan(_), Zone::Tunnel) => Some(At::LanTunnel),
+        (Zone::Tunnel, Zone::Lan(_)) => Some(At::TunnelLan),
+        (Zone::Lan(_), Zone::Wan) => Some(At::LanWan),
+        (Zone::Wan, Zone::Lan(_)) => Some(At::WanLan),
+        _ => None,
+    };
+    let say = if matches!(from, Zone::Lan(_)) { Say::Refuse } else { Say::Silent };
+    (at.filter(|_| open(from) && open(to)), (say, Row::Default))
 }

@@ -114,7 +114,13 @@ impl Proof<'_> {
     }
 
     /// What differs; None: nothing that the contract speaks of.
-    pub fn compare(&self, lane: &Lane, point: &Point, actual: &Actual, expected: &mut Expected) -> Option<&'static str> {
+    pub fn compare(
+        &self,
+        lane: &Lane,
+        point: &Point,
+        actual: &Actual,
+        expected: &mut Expected,
+    ) -> Option<&'static str> {
         if actual.outcome != expected.outcome {
             return Some("verdict");
         }
@@ -149,7 +155,10 @@ impl Proof<'_> {
             for dim in ALL {
                 leaf.keep(dim, expected.cover.0[dim as usize]);
                 if lane.has(dim) && !leaf.0[dim as usize].holds(usize::from(point.atoms[dim as usize])) {
-                    return Err(Stop::Broken(format!("a packet is outside its own class in {dim:?}: {lane:?} {:?}", point.values)));
+                    return Err(Stop::Broken(format!(
+                        "a packet is outside its own class in {dim:?}: {lane:?} {:?}",
+                        point.values
+                    )));
                 }
             }
             visit(&leaf, &actual);
@@ -159,13 +168,22 @@ impl Proof<'_> {
     }
 
     /// Another packet of a leaf must be treated as the first was: else the classes are wrong.
-    pub fn check(&self, lane: &Lane, leaf: &Cover, first: &Actual, random: &mut fastrand::Rng) -> Result<(), Stop> {
+    pub fn check(
+        &self,
+        lane: &Lane,
+        leaf: &Cover,
+        first: &Actual,
+        random: &mut fastrand::Rng,
+    ) -> Result<(), Stop> {
         let point = self.pick(lane, leaf, random);
         let (again, mut expected) = self.both(lane, &point, leaf)?;
         let agrees = again.steps == first.steps && again.outcome == first.outcome;
         if agrees && self.compare(lane, &point, &again, &mut expected).is_none() {
             return Ok(());
         }
-        Err(Stop::Broken(format!("two packets of one class are treated differently: {lane:?} {:?}", point.values)))
+        Err(Stop::Broken(format!(
+            "two packets of one class are treated differently: {lane:?} {:?}",
+            point.values
+        )))
     }
 }

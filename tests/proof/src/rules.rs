@@ -125,7 +125,14 @@ impl Rules {
     }
 
     /// The atoms of its dimension for which a statement holds, in a lane like this.
-    pub fn holds(&self, rule: u32, statement: u8, dim: Dim, lane: &Lane, atoms: &Atoms) -> Result<Set, Unknown> {
+    pub fn holds(
+        &self,
+        rule: u32,
+        statement: u8,
+        dim: Dim,
+        lane: &Lane,
+        atoms: &Atoms,
+    ) -> Result<Set, Unknown> {
         let known = if self.changed == Some(rule) { &self.own } else { self.masks.as_ref() };
         let key = (self.ids[rule as usize], statement, lane.shape, lane.family);
         if let Some(set) = known.borrow().get(&key) {
@@ -161,8 +168,7 @@ impl Rules {
             point.values[dim as usize] = *from;
             let (mut packet, mut flow) = (lane.packet(&point), lane.flow(&point));
             let world = lane.world(&point);
-            let said =
-                asked.hook(Hook::Forward, &mut packet, &lane.devices(), &mut flow, &world)?;
+            let said = asked.hook(Hook::Forward, &mut packet, &lane.devices(), &mut flow, &world)?;
             if said.verdict == Verdict::Accept {
                 set = set.with(at);
             }
@@ -252,10 +258,9 @@ fn quoted(raw: &PayloadRaw, family: Family) -> Option<Dim> {
         (_, 64, 8) => Dim::QuotedVersion,
         (Family::V4, 136, 8) | (Family::V6, 112, 8) => Dim::QuotedProtocol,
         (Family::V4, 192, 32) | (Family::V6, 256, 128) => Dim::QuotedDestination,
-        (Family::V4, 224, 32)
-        | (Family::V6, 384, 32)
-        | (Family::V4, 240, 16)
-        | (Family::V6, 400, 16) => Dim::QuotedPorts,
+        (Family::V4, 224, 32) | (Family::V6, 384, 32) | (Family::V4, 240, 16) | (Family::V6, 400, 16) => {
+            Dim::QuotedPorts
+        }
         _ => return None,
     })
 }

@@ -108,11 +108,8 @@ fn relay(name: &str, endpoint: &str) -> Relay {
 }
 
 fn lan(choice: Choice) -> Lan {
-    let device = |name, prefixes: &[&str], forward| LanDevice {
-        name: parse(name),
-        prefixes: all(prefixes),
-        forward,
-    };
+    let device =
+        |name, prefixes: &[&str], forward| LanDevice { name: parse(name), prefixes: all(prefixes), forward };
     let mut devices = vec![device("br-lan", &["192.168.1.0/24", "fd00:1::/64"], true)];
     if choice.has(8) {
         devices.insert(0, device("br-guest", &["192.168.2.0/24"], true));
@@ -120,11 +117,8 @@ fn lan(choice: Choice) -> Lan {
     if choice.has(9) {
         devices.push(device("eth7", &["192.168.7.0/24"], false));
     }
-    let route = LanRoute {
-        prefix: parse("10.9.0.0/16"),
-        gateway: parse("192.168.1.9"),
-        device: parse("br-lan"),
-    };
+    let route =
+        LanRoute { prefix: parse("10.9.0.0/16"), gateway: parse("192.168.1.9"), device: parse("br-lan") };
     Lan { devices, routes: if choice.has(0) { vec![route] } else { Vec::new() } }
 }
 
@@ -214,11 +208,7 @@ fn stance(choice: Choice) -> Stance {
         3 => connecting(&[first], None, false),
         4 => connecting(&[first], Some(tunnel(choice)), false),
         5 => connecting(&[first, other], Some(tunnel(choice)), true),
-        _ => Stance::Connected {
-            relay: parse(first),
-            listen_port: LISTEN_PORT,
-            tunnel: tunnel(choice),
-        },
+        _ => Stance::Connected { relay: parse(first), listen_port: LISTEN_PORT, tunnel: tunnel(choice) },
     }
 }
 
@@ -249,8 +239,7 @@ pub fn emergencies() -> Vec<Choice> {
 /// every stance and every tunnel, and every stance with every tunnel: greedily, by chance.
 pub fn pairwise(random: &mut fastrand::Rng) -> Vec<Choice> {
     let width = OPTIONS.len() + 2;
-    let sizes: Vec<usize> =
-        OPTIONS.iter().map(|_| 2).chain([STANCES.len(), TUNNELS.len()]).collect();
+    let sizes: Vec<usize> = OPTIONS.iter().map(|_| 2).chain([STANCES.len(), TUNNELS.len()]).collect();
     let mut open = std::collections::BTreeSet::new();
     for a in 0..width {
         for b in a + 1..width {
@@ -284,7 +273,12 @@ pub fn pairwise(random: &mut fastrand::Rng) -> Vec<Choice> {
             open.remove(&pair);
         }
         let options = (0..OPTIONS.len()).fold(0, |bits, at| bits | (best.1[at] as u16) << at);
-        choices.push(Choice { options, stance: best.1[width - 2], tunnel: best.1[width - 1], emergency: false });
+        choices.push(Choice {
+            options,
+            stance: best.1[width - 2],
+            tunnel: best.1[width - 1],
+            emergency: false,
+        });
     }
     choices
 }

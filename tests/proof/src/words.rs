@@ -11,16 +11,16 @@ use crate::lane::{FLOWS, Lane, Point, Shape, address};
 use crate::rules::Rules;
 
 pub fn packet(lane: &Lane, point: &Point) -> String {
-    let device = |device: &Option<vpnd::config::IfName>| {
-        device.as_ref().map_or("-".to_owned(), ToString::to_string)
-    };
+    let device =
+        |device: &Option<vpnd::config::IfName>| device.as_ref().map_or("-".to_owned(), ToString::to_string);
     let mut text = match lane.path {
         Path::Output => format!("router -> {}", device(&lane.oif)),
         Path::Input => format!("{} -> router", device(&lane.iif)),
         Path::Forward => format!("{} -> {}", device(&lane.iif), device(&lane.oif)),
     };
     let number = |dim| point.value(dim);
-    let (from, to) = (address(lane.family, number(Dim::Source)), address(lane.family, number(Dim::Destination)));
+    let (from, to) =
+        (address(lane.family, number(Dim::Source)), address(lane.family, number(Dim::Destination)));
     let _ = match lane.shape {
         Shape::Tcp | Shape::Udp | Shape::Other => {
             let from = std::net::SocketAddr::new(from, number(Dim::SourcePort) as u16);
@@ -40,7 +40,12 @@ pub fn packet(lane: &Lane, point: &Point) -> String {
         let to = address(lane.family, number(Dim::QuotedDestination));
         let ports = number(Dim::QuotedPorts);
         let (version, protocol) = (number(Dim::QuotedVersion), number(Dim::QuotedProtocol));
-        let _ = write!(text, ", quotes {version:#x} protocol {protocol} {} -> {to} {}", ports >> 16, ports & 0xffff);
+        let _ = write!(
+            text,
+            ", quotes {version:#x} protocol {protocol} {} -> {to} {}",
+            ports >> 16,
+            ports & 0xffff
+        );
     }
     let (state, reply, first) = FLOWS[number(Dim::Flow) as usize];
     let _ = write!(text, ", {state:?}");
