@@ -176,13 +176,10 @@ fn matches(found: &Match<'static>) -> Altered {
         list.push((format!("{} the other way round", text(left)), with(left.clone(), op, right.clone())));
     }
     for other in keys(left) {
-        list.push((said(left, &other), with(other, found.op.clone(), right.clone())));
+        list.push((said(left, &other), with(other, found.op, right.clone())));
     }
     for other in values(right) {
-        list.push((
-            format!("{}: {}", text(left), said(right, &other)),
-            with(left.clone(), found.op.clone(), other),
-        ));
+        list.push((format!("{}: {}", text(left), said(right, &other)), with(left.clone(), found.op, other)));
     }
     list
 }

@@ -25,8 +25,6 @@ pub struct Contract {
     pub lan: Vec<LanNet>,
     /// The device that carries traffic now.
     pub tunnel: Option<IfName>,
-    /// Has the tunnel an address of this family?
-    pub carries: [bool; 2],
     pub entries: Vec<Entry>,
     pub emergency: bool,
 }
@@ -169,13 +167,10 @@ pub fn contract(case: &Case) -> Contract {
         writer.tunnel(tunnel, dns);
     }
     writer.blocked();
-    let carries =
-        |v4: bool| tunnel.is_some_and(|tunnel| tunnel.addresses.iter().any(|net| net.addr().is_ipv4() == v4));
     Contract {
         emergency: writer.lan.is_empty(),
         lan: writer.lan,
         tunnel: tunnel.map(|tunnel| tunnel.device.clone()),
-        carries: [carries(true), carries(false)],
         entries: writer.entries,
     }
 }

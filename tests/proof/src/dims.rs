@@ -147,9 +147,6 @@ impl Cover {
         let old = &mut self.0[dim as usize];
         *old = old.and(set);
     }
-    pub fn is_empty(&self) -> bool {
-        self.0.iter().any(|set| set.is_empty())
-    }
     pub fn classes(&self) -> u128 {
         self.0.iter().map(|set| u128::from(set.len())).product()
     }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use vpnd::policy::Row;
+use vpnd::policy::{Family, Row};
 
 use crate::contract::Contract;
 use crate::dims::Dim;
@@ -233,7 +233,16 @@ pub const ERRORS: &[TableError] = &[
         what: "3.3 the LAN may not send into the tunnel",
         make: |c| say(c, At::LanTunnel, Row::IntoTunnel, Say::Refuse),
     },
-    TableError { what: "3.3 IPv6 into a tunnel without it", make: |c| c.carries = [true, true] },
+    TableError {
+        what: "0.0 no route, said in the other family",
+        make: |c| {
+            change(c, At::NoRoute, Row::Default, |is| {
+                if *is == Is::Family(Family::V6) {
+                    *is = Is::Family(Family::V4);
+                }
+            });
+        },
+    },
     TableError {
         what: "3.4 new flows out of the tunnel",
         make: |c| forget(c, At::TunnelLan, Row::FromTunnel, |is| on(is, Dim::Flow)),

@@ -50,7 +50,8 @@ impl From<Unknown> for Stop {
 }
 
 /// All lanes of a home: every path, by every device, in both families, of every shape.
-pub fn lanes(table: &Table) -> Vec<Lane> {
+/// `carried`: the families of which the tunnel has an address.
+pub fn lanes(table: &Table, carried: [bool; 2]) -> Vec<Lane> {
     let contract = &table.contract;
     let mut devices: Vec<IfName> = vec![name("lo")];
     devices.extend(contract.lan.iter().map(|lan| lan.device.clone()));
@@ -66,7 +67,7 @@ pub fn lanes(table: &Table) -> Vec<Lane> {
     for (path, iif, oif) in ways {
         for family in Family::BOTH {
             let tunnel = oif.as_ref().map(|oif| contract.zone(oif)) == Some(Zone::Tunnel);
-            let addressed = !tunnel || contract.carries[usize::from(family == Family::V6)];
+            let addressed = !tunnel || carried[usize::from(family == Family::V6)];
             for shape in SHAPES {
                 lanes.push(Lane { path, iif: iif.clone(), oif: oif.clone(), family, shape, addressed });
             }

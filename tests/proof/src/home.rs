@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use vpnd::firewall::compile;
 use vpnd::firewall::evaluate::{Hook, Path};
-use vpnd::policy::compose;
+use vpnd::policy::{Stance, compose};
 
 use crate::alter::{Change, Mutant, mutants};
 use crate::atoms::atoms;
@@ -39,6 +39,14 @@ pub struct Found {
     pub differences: Vec<Difference>,
 }
 
+/// The families of which the tunnel has an address.
+fn carried(stance: &Stance) -> [bool; 2] {
+    let (Stance::Connecting { tunnel: Some(tunnel), .. } | Stance::Connected { tunnel, .. }) = stance else {
+        return [false; 2];
+    };
+    [true, false].map(|v4| tunnel.addresses.iter().any(|net| net.addr().is_ipv4() == v4))
+}
+
 impl Home {
     /// `change` is an error in the table; `altered`: the rules' mutants are wanted, too.
     ///
@@ -64,7 +72,7 @@ impl Home {
         let statements = rules.rules.iter().chain(changed).flat_map(|rule| rule.expr.iter());
         let atoms = atoms(&contract, statements).map_err(Stop::Broken)?;
         let table = Table::new(contract, case.settings.mark, &atoms);
-        let lanes = lanes(&table);
+        let lanes = lanes(&table, carried(&case.stance));
         Ok(Self { rules, table, atoms, lanes, mutants })
     }
 
@@ -113,13 +121,13 @@ impl Home {
         Ok(found)
     }
 
-    /// Is there any difference at all?
+    /// Is there any difference, where the table says something else than the right one does?
     ///
     /// # Errors
     /// What stops the proof.
-    pub fn differs(&self, random: &mut fastrand::Rng) -> Result<bool, Stop> {
+    pub fn differs(&self, right: &Self, random: &mut fastrand::Rng) -> Result<bool, Stop> {
         let proof = self.proof();
-        for lane in &self.lanes {
+        for lane in self.lanes.iter().filter(|lane| self.key(lane) != right.key(lane)) {
             let all = lane.everything(proof.atoms(lane));
             if proof.explore(lane, all, random, &mut |_, _| ())?.is_some() {
                 return Ok(true);
@@ -171,7 +179,7 @@ impl Home {
             )
             .hash(&mut hasher);
         }
-        (contract.emergency, contract.carries, self.table.own_hash()).hash(&mut hasher);
+        (contract.emergency, self.table.own_hash()).hash(&mut hasher);
         for at in [
             At::Arriving,
             At::ArrivingWan,
@@ -197,7 +205,10 @@ impl Home {
 /// Lanes that were proved in some home: what they looked at, by chain. A lane of another home in
 /// which the table and those chains say the same is proved as well.
 #[derive(Default)]
-pub struct Known(Mutex<HashMap<u64, Vec<(Vec<String>, u64)>>>);
+pub struct Known(Mutex<HashMap<u64, Vec<Looked>>>);
+
+/// Chains, and what they say.
+type Looked = (Vec<String>, u64);
 
 fn of_chains(names: &[String], chains: &HashMap<String, u64>) -> u64 {
     let mut hasher = DefaultHasher::new();

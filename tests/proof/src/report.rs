@@ -40,7 +40,7 @@ impl Report {
     }
 
     /// Every class of every state and setting combination: rules against contract.
-    pub fn proof(&mut self) {
+    pub fn classes(&mut self) {
         let start = Instant::now();
         let mut random = self.random(0);
         let choices = if self.all { every_choice() } else { pairwise(&mut random) };
@@ -175,13 +175,14 @@ impl Report {
     pub fn altered_contract(&mut self) {
         let start = Instant::now();
         let choices = errors::choices();
+        let right = |choice: &Choice| Home::new(*choice, false, None);
         let missed = Mutex::new(Vec::new());
         each(ERRORS.len(), |at| {
             let error = &ERRORS[at];
             let mut random = self.random(at as u64);
             let caught = choices.iter().any(|choice| {
-                let found =
-                    Home::new(*choice, false, Some(error.make)).and_then(|home| home.differs(&mut random));
+                let found = Home::new(*choice, false, Some(error.make))
+                    .and_then(|home| home.differs(&right(choice)?, &mut random));
                 matches!(found, Ok(true))
             });
             if let (false, Ok(mut missed)) = (caught, missed.lock()) {

@@ -71,7 +71,6 @@ impl std::fmt::Display for Choice {
 }
 
 pub struct Case {
-    pub choice: Choice,
     pub settings: Settings,
     pub facts: Facts,
     pub stance: Stance,
@@ -213,7 +212,7 @@ fn stance(choice: Choice) -> Stance {
 }
 
 pub fn case(choice: Choice) -> Case {
-    Case { choice, settings: settings(choice), facts: facts(choice), stance: stance(choice) }
+    Case { settings: settings(choice), facts: facts(choice), stance: stance(choice) }
 }
 
 /// Everything there, nothing there.

@@ -70,8 +70,6 @@ pub enum Is {
     Bits(Dim, u32, u32),
     /// Leaves by.
     Out(IfName),
-    /// Arrives by.
-    By(IfName),
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -87,7 +85,6 @@ pub enum Test {
     Never,
     Protocol(Vec<u8>),
     Out(IfName),
-    By(IfName),
     On(Dim, Set),
 }
 
@@ -125,7 +122,6 @@ impl Is {
             Self::In(dim, ranges) => Test::On(*dim, atoms.within(*dim, ranges)),
             Self::Bits(dim, mask, value) => Test::On(*dim, atoms.masked(*dim, *mask, *value)),
             Self::Out(device) => Test::Out(device.clone()),
-            Self::By(device) => Test::By(device.clone()),
         })
     }
 
@@ -150,7 +146,6 @@ impl Test {
             Self::Never => Some(false),
             Self::Protocol(numbers) => Some(numbers.contains(&lane.shape.protocol(lane.family))),
             Self::Out(device) => Some(lane.oif.as_ref() == Some(device)),
-            Self::By(device) => Some(lane.iif.as_ref() == Some(device)),
             Self::On(dim, _) => (!lane.has(*dim)).then_some(false),
         }
     }
