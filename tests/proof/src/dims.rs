@@ -179,3 +179,41 @@ pub fn highest(dim: Dim, family: Family) -> u128 {
         _ => 255,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_box_and_the_box_are_everything_once() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..200 {
+            let whole = Cover([Set::first(5); DIMS]);
+            let mut inner = whole;
+            for _ in 0..4 {
+                let one = Set::one(random.usize(0..5));
+                let some = (0..5).filter(|_| random.bool()).fold(one, Set::with);
+                inner.keep(ALL[random.usize(0..DIMS)], some);
+            }
+            if inner.classes() == 0 {
+                continue;
+            }
+            let parts = whole.rest(&inner);
+            let sum: u128 = parts.iter().chain([&inner]).map(Cover::classes).sum();
+            assert_eq!(sum, whole.classes());
+            for _ in 0..50 {
+                let point: Vec<usize> = (0..DIMS).map(|_| random.usize(0..5)).collect();
+                let has = |part: &Cover| part.0.iter().zip(&point).all(|(set, at)| set.holds(*at));
+                assert_eq!(parts.iter().chain([&inner]).filter(|part| has(part)).count(), 1);
+            }
+        }
+    }
+
+    #[test]
+    fn sets_of_more_atoms_than_a_number_has_bits() {
+        let set = Set::one(3).with(127).with(128).with(255);
+        assert_eq!((0..4).map(|n| set.nth(n)).collect::<Vec<_>>(), [3, 127, 128, 255]);
+        assert_eq!(Set::first(200).len(), 200);
+        assert!(Set::first(200).holds(199) && !Set::first(200).holds(200));
+    }
+}

@@ -127,7 +127,9 @@ fn tunnel(choice: Choice) -> TunnelStance {
         1 => &["10.64.10.20/32"],
         _ => &["fc00:bbbb:bbbb:bb01::1:a14/128"],
     };
-    TunnelStance { device: parse("vpnd0"), addresses: all(addresses) }
+    // In a switch, the other device of the group.
+    let device = if choice.stance == 5 { "vpnd1" } else { "vpnd0" };
+    TunnelStance { device: parse(device), addresses: all(addresses) }
 }
 
 fn settings(choice: Choice) -> Settings {
@@ -280,4 +282,30 @@ pub fn pairwise(random: &mut fastrand::Rng) -> Vec<Choice> {
         });
     }
     choices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pair_of_values_is_met() {
+        for seed in 0..5 {
+            let choices = pairwise(&mut fastrand::Rng::with_seed(seed));
+            assert!(choices.len() < 60, "{}", choices.len());
+            let usual: Vec<&Choice> = choices.iter().filter(|choice| !choice.emergency).collect();
+            for a in 0..OPTIONS.len() {
+                for b in 0..a {
+                    for values in [(false, false), (false, true), (true, false), (true, true)] {
+                        assert!(usual.iter().any(|choice| (choice.has(a), choice.has(b)) == values));
+                    }
+                }
+                for stance in 0..STANCES.len() {
+                    for set in [false, true] {
+                        assert!(usual.iter().any(|choice| choice.has(a) == set && choice.stance == stance));
+                    }
+                }
+            }
+        }
+    }
 }
