@@ -209,6 +209,23 @@ fn blocked_packets_are_listed_with_row_count_and_remedy() {
     assert!(text.contains("tv (192.168.1.2) -> 198.51.100.1 udp 9999, LAN (lan0) to nowhere"), "{text}");
     assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'), "{text:?}");
 
+    // What was blocked is what the evaluator says, of the very rules in force.
+    let leases = format!("--leases {}", router.dir.join("leases").display());
+    for (from, to, row) in [
+        ("lan:tv", "198.51.100.1:9999/udp", "0.0"),
+        ("lan:fd00:1::2", "[2001:db8:100::1]:9998/udp", "0.0"),
+        ("lan:tv", "10.64.0.2:9999/udp", "3.7"),
+        ("router", "198.51.100.1:53/udp", "3.5"),
+        ("router", "198.51.100.1:443", "3.6"),
+        ("wan:203.0.113.1", "router:22", "0.0"),
+    ] {
+        let (code, text) = router.vpnd(&format!("why --from {from} --to {to} --json {leases}"));
+        let value: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
+        assert_eq!((code, value["passes"].as_bool()), (3, Some(false)), "{text}");
+        assert_eq!(value["rule"]["row"], row, "{text}");
+        assert_eq!(value["rules"]["in_force"], true, "{text}");
+    }
+
     // By row, from the kernel, with a dead daemon too.
     let (unlisted, dns, source) =
         (router.row_packets("0.0"), router.row_packets("3.5"), router.row_packets("3.7"));
@@ -217,6 +234,11 @@ fn blocked_packets_are_listed_with_row_count_and_remedy() {
     assert!(router.row_packets("0.0") >= unlisted);
     let (code, text) = router.vpnd("why");
     assert!(code == 1 && text.contains("the daemon is not running"), "{text}");
+    let (code, text) = router.vpnd("why --from lan:192.168.1.2 --to 198.51.100.1");
+    assert!(code == 3 && text.contains(", in force"), "{text}");
+    assert!(router.vpnd("disarm --yes").0 == 0);
+    let (code, text) = router.vpnd("why --from lan:192.168.1.2 --to 198.51.100.1");
+    assert!(code == 0 && text.contains("no rules are in force"), "{text}");
 }
 
 /// One host sends as fast as it can: the list stays short, the daemon small and answering, and
