@@ -16,6 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::config::{IfName, Lan};
 use crate::machine::Stored;
 
+mod generations;
+
+pub use generations::{Generation, uptime};
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{}: cannot be written: {source}{}", path.display(), advice(source))]
@@ -161,16 +165,6 @@ pub struct RunDir {
     dir: PathBuf,
 }
 
-/// The ruleset that was last put in place and read back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Generation {
-    /// "boot", "blocked", "connecting", "connected".
-    pub state: String,
-    pub hash: String,
-    /// Seconds since 1970 by a clock that may be wrong.
-    pub when: u64,
-}
-
 impl RunDir {
     pub const DEFAULT: &str = "/var/run/vpnd";
 
@@ -182,18 +176,6 @@ impl RunDir {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.dir
-    }
-
-    /// # Errors
-    /// [`Error::Read`], [`Error::Damaged`].
-    pub fn generation(&self) -> Result<Option<Generation>, Error> {
-        read_json(&self.dir.join("generation.json"))
-    }
-
-    /// # Errors
-    /// [`Error::Write`].
-    pub fn set_generation(&self, generation: &Generation) -> Result<(), Error> {
-        write_json(&self.dir.join("generation.json"), generation)
     }
 
     /// The DHCP leases that the hook reported since boot: device -> server (contract 2.3), for a

@@ -261,6 +261,81 @@ fn block_status_disarm_without_a_daemon() {
     .unwrap();
 }
 
+/// The rulesets of this boot, by number, with no daemon at all.
+#[test]
+fn generations_and_their_difference_without_a_daemon() {
+    let r = Router::new("nogenerations");
+    r.expect("generations --json", 0, "\"generations\": []");
+    r.expect("diff", 1, "no rules were put since boot");
+    r.expect("diff 1 2 3", 1, "'3' is one argument too many");
+    // SAFETY: geteuid has no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("needs root for a network namespace: not run");
+        return;
+    }
+    std::thread::spawn(|| {
+        // SAFETY: affects this thread only, which ends with this test.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0);
+        let nft = |line: &str| assert!(Command::new("nft").arg(line).status().unwrap().success(), "{line}");
+        let r = Router::new("generations");
+        r.arm();
+        r.expect("block --if-armed", 0, "(boot) in force");
+        r.expect("block", 0, "(boot) in force");
+        let first = r.expect("generations", 0, "blocked at boot");
+        assert_eq!(first.lines().count(), 1, "the same rules are the same generation: {first}");
+        assert!(first.starts_with("*    1  boot "), "{first}");
+        r.expect("diff", 1, "generation 1 is the only one");
+
+        let listed = "option enabled '1'\n\tlist allow_wan_private '192.168.100.0/24'";
+        r.config("vpnd", &VPND.replace("option enabled '1'", listed));
+        r.expect("block", 0, "(boot) in force");
+        let list = r.expect("generations", 0, "*    2  boot ");
+        assert!(list.contains("'vpnd block' asked"), "{list}");
+        let said = r.expect("diff 1 2", 0, "generation 1 (boot) -> 2 (boot)");
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!(lines[1], "2.8 Listed prefixes and multicast groups behind the WAN are reachable.");
+        assert!(lines[2].starts_with("  + may pass now: a listed prefix behind the WAN is reached (router to WAN, LAN to WAN): to 192.168.100.0/24"), "{said}");
+        assert_eq!(lines.len(), 5, "nothing else has changed: {said}");
+        r.expect("diff 2 1", 0, "  - may not pass any more: a listed prefix");
+        r.expect("diff 1 1", 0, "the same may pass");
+        r.expect("diff 1 9", 1, "'9' is no generation that is remembered; those from 1 to 2 are");
+        let json: serde_json::Value = serde_json::from_str(&r.expect("diff 1 2 --json", 0, "{")).unwrap();
+        assert_eq!(json["rows"][0]["row"], "2.8");
+        assert_eq!(json["rows"][0]["now"][0]["items"], serde_json::json!(["192.168.100.0/24"]));
+        assert_eq!(json["rows"].as_array().unwrap().len(), 1);
+
+        // What the kernel holds is compared, not what was noted.
+        r.expect("status", 3, "  generation 2, ");
+        nft("add rule inet vpnd forward accept");
+        r.expect("generations", 0, "! the rules in force are none that vpnd noted; generation 2 was the last");
+        r.expect("status", 1, "the kernel enforces rules that are none of vpnd's");
+        nft("delete table inet vpnd");
+        r.expect("generations", 0, "! the rules of generation 2 are gone");
+        r.expect("status", 4, "  generation none; the last was 2");
+        r.config("vpnd", VPND);
+        r.expect("block", 0, "(boot) in force");
+        r.expect("generations", 0, "*    3  boot ");
+        r.expect("disarm --yes", 0, "disarmed");
+        let list = r.expect("generations", 0, "*    4  open        no rules");
+        assert!(list.contains("disarm without a daemon"), "{list}");
+        r.expect("diff 3 4", 0, "generation 4 has no rules: vpnd blocks nothing");
+        r.expect("disarm --yes", 0, "disarmed");
+        assert_eq!(r.expect("generations", 0, "*    4").lines().count(), 4, "open already");
+        let json: serde_json::Value =
+            serde_json::from_str(&r.expect("generations --json", 0, "{")).unwrap();
+        assert_eq!((&json["in_force"], &json["generations"][0]["state"]), (&4.into(), &"boot".into()));
+
+        // A record that cannot be written keeps no rules away.
+        let run = r.0.join("run/generations");
+        std::fs::remove_dir_all(&run).unwrap();
+        std::fs::write(&run, "").unwrap();
+        r.expect("block", 0, "this generation is not noted");
+        r.expect("status", 3, "blocked: daemon not running");
+    })
+    .join()
+    .unwrap();
+}
+
 /// Contract section 1: a disarm by hand is what the daemon's would be.
 #[test]
 fn disarm_without_a_daemon_ends_lockdown_and_the_tunnels_flows() {

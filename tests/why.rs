@@ -224,6 +224,7 @@ fn blocked_packets_are_listed_with_row_count_and_remedy() {
         assert_eq!((code, value["passes"].as_bool()), (3, Some(false)), "{text}");
         assert_eq!(value["rule"]["row"], row, "{text}");
         assert_eq!(value["rules"]["in_force"], true, "{text}");
+        assert!(value["generation"].as_u64() >= Some(1), "{text}");
     }
 
     // By row, from the kernel, with a dead daemon too.

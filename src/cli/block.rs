@@ -1,4 +1,5 @@
-//! `vpnd block`: the boot policy at once, with no daemon, no ubus, no DNS and nothing written.
+//! `vpnd block`: the boot policy at once, with no daemon, no ubus, no DNS and nothing written but
+//! the generation, to RAM.
 //!
 //! While a daemon lives this only tightens: it puts the daemon's own policy back at its next
 //! event. It never opens anything.
@@ -8,9 +9,10 @@ use std::time::Instant;
 use super::args::Input;
 use super::{DONE, Outcome, kernel, text};
 use crate::config::{self, Settings};
-use crate::firewall::{self, Nft};
+use crate::daemon::enforce;
+use crate::firewall::Nft;
 use crate::policy::{self, Facts, Stance};
-use crate::state::StateDir;
+use crate::state::{RunDir, StateDir};
 
 pub fn run(input: &Input) -> Outcome {
     let start = Instant::now();
@@ -22,8 +24,10 @@ pub fn run(input: &Input) -> Outcome {
     let (settings, source) = settings(input, &state);
     let policy = policy::compose(&Stance::Boot, &settings, &Facts::default())
         .ok_or("no boot policy could be composed; this is a bug")?;
-    let rules = firewall::compile(&policy);
-    let in_force = Nft::new(kernel::nft_program()).apply(&rules).map_err(|e| format!("NOT BLOCKED: {e}"))?;
+    let cause = if input.flag("if-armed") { "blocked at boot ('vpnd block')" } else { "'vpnd block' asked" };
+    let (nft, run) = (Nft::new(kernel::nft_program()), RunDir::new(&input.run_dir));
+    let (in_force, _) =
+        enforce::enforce(&nft, &run, &policy, cause).map_err(|e| format!("NOT BLOCKED: {e}"))?;
     text::say(&format!(
         "blocked: table {} ({}) in force after {} ms; LAN from {source}",
         in_force.hash,

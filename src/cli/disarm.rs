@@ -7,6 +7,7 @@ use super::{DONE, Outcome, ask, kernel, text};
 use crate::config::Settings;
 use crate::control::Request;
 use crate::control::client::{self, Error};
+use crate::daemon::enforce;
 use crate::firewall::{Nft, conntrack};
 use crate::machine::{LockdownWord, Stored};
 use crate::policy::{Stance, flows};
@@ -106,7 +107,10 @@ fn by_hand(input: &Input) -> Outcome {
             })
         }),
         ("sysctls", &|| sysctl::lower(&input.run_dir).map_err(|e| e.to_string())),
-        ("rules", &|| Nft::new(kernel::nft_program()).remove().map_err(|e| e.to_string())),
+        ("rules", &|| {
+            let (nft, run) = (Nft::new(kernel::nft_program()), RunDir::new(&input.run_dir));
+            enforce::open(&nft, &run, "disarm without a daemon").map_err(|e| e.to_string())
+        }),
         ("marker", &|| {
             state.disarm().map_err(|e| format!("open now, but blocked again after a reboot: {e}"))
         }),

@@ -3,10 +3,12 @@
 
 use serde::Serialize;
 
+use super::generations::{Standing, standing};
 use crate::control::{Status, TunnelState};
 use crate::firewall::RowCount;
 use crate::machine::Stored;
 use crate::policy::PolicyState;
+use crate::state::Generation;
 
 /// WireGuard takes no packet of a session older than this (REJECT_AFTER_TIME, whitepaper section 6).
 const SESSION_S: u64 = 180;
@@ -54,6 +56,10 @@ pub struct Kept {
     pub wanted: Option<Stored>,
     /// Why the wanted state could not be read.
     pub trouble: Option<String>,
+    /// The rulesets since boot, oldest first.
+    pub generations: Vec<Generation>,
+    /// Seconds since boot.
+    pub uptime: u64,
 }
 
 /// The verdict of `vpnd status`.
@@ -115,8 +121,8 @@ pub fn judge(daemon: &Daemon, kernel: &Kernel, kept: &Kept) -> Report {
         Ok(None) => without_table(daemon, kernel, kept),
         Ok(Some(table)) => match daemon {
             Daemon::Answers(status) => with_daemon(status, table, kernel),
-            Daemon::Dead => on_its_own(table, kernel, NO_DAEMON),
-            Daemon::Hung(_) => on_its_own(table, kernel, "daemon hung"),
+            Daemon::Dead => on_its_own(table, kernel, kept, NO_DAEMON),
+            Daemon::Hung(_) => on_its_own(table, kernel, kept, "daemon hung"),
         },
     };
     if let Daemon::Hung(why) = daemon {
@@ -234,7 +240,15 @@ fn with_cause(words: &str, status: &Status) -> String {
 }
 
 /// The kernel alone: what stands, stands without a daemon.
-fn on_its_own(table: &Table, kernel: &Kernel, who: &str) -> Report {
+fn on_its_own(table: &Table, kernel: &Kernel, kept: &Kept, who: &str) -> Report {
+    // With nobody to ask, rules that vpnd never put are not to be vouched for.
+    if let Standing::Foreign(newest) = standing(&kernel.table, &kept.generations) {
+        let why = format!(
+            "{who}; the kernel enforces rules that are none of vpnd's: {} ({}); its last were {} ({})",
+            table.hash, table.state, newest.hash, newest.state
+        );
+        return Report::new(Word::Error, why).warn("'vpnd block' blocks again at once");
+    }
     let table_words = format!("table {} ({}) in force", table.hash, table.state);
     let rules = format!("{who}; {table_words}");
     if table.state != PolicyState::Connected {
@@ -267,6 +281,9 @@ fn on_its_own(table: &Table, kernel: &Kernel, who: &str) -> Report {
 fn beside(daemon: &Daemon, kernel: &Kernel, kept: &Kept) -> Vec<String> {
     let mut out = Vec::new();
     let stands = matches!(kernel.table, Ok(Some(_)));
+    if let older @ Standing::Older(..) = standing(&kernel.table, &kept.generations) {
+        out.extend(older.trouble());
+    }
     let booting = matches!(&kernel.table, Ok(Some(table)) if table.state == PolicyState::Boot);
     if stands && !booting && kernel.barrier == Ok(false) {
         out.push("the routing barrier is missing: only the rules block".to_owned());

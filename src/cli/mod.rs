@@ -5,7 +5,9 @@ mod ask;
 mod block;
 mod check;
 mod connect;
+mod diff;
 mod disarm;
+mod generations;
 mod import;
 mod judge;
 mod kernel;
@@ -61,6 +63,8 @@ fn dispatch(verb: &str, input: &Input) -> Outcome {
         "check" => check::run(input),
         "ruleset" => ruleset::run(input),
         "why" => why::run(input),
+        "generations" => generations::run(input),
+        "diff" => diff::run(input),
         _ => ask::run(verb, input),
     }
 }
@@ -73,4 +77,15 @@ fn daemon(input: &Input) -> Outcome {
     };
     crate::daemon::run(&dirs, &kernel::nft_program()).map_err(|e| e.to_string())?;
     Ok(DONE)
+}
+
+/// Compares with tests/golden/NAME; `UPDATE_GOLDEN=1` writes it.
+#[cfg(test)]
+fn golden(name: &str, found: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, found).unwrap();
+    }
+    let wanted = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(found, wanted, "{} differs; UPDATE_GOLDEN=1 writes it", path.display());
 }

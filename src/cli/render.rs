@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+use super::generations::{Standing, standing};
 use super::judge::Daemon;
 use super::status::Seen;
 use super::text::{bytes, span};
@@ -37,6 +38,10 @@ pub fn human(seen: &Seen) -> String {
             Err(why) => format!("cannot be looked at: {why}"),
         },
     );
+    let standing = standing(&seen.kernel.table, &seen.kept.generations);
+    if standing != Standing::NotNoted {
+        row("generation", standing.words(seen.kept.uptime));
+    }
     row(
         "barrier",
         match &seen.kernel.barrier {
@@ -111,6 +116,7 @@ pub fn json(seen: &Seen) -> String {
                 json!({ "handshake_age_s": d.handshake_age_s, "rx": d.rx, "tx": d.tx })
             })),
         },
+        "generation": standing(&kernel.table, &seen.kept.generations).json(),
         "armed": seen.kept.armed,
         "wanted": seen.kept.wanted,
         "daemon": { "running": running, "trouble": trouble, "status": status },

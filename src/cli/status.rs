@@ -7,9 +7,10 @@ use super::judge::{self, Daemon, Kept, Kernel, Report, Word};
 use super::{Outcome, kernel, render, text};
 use crate::control::client::{self, Error};
 use crate::control::{Reply, Request};
+use crate::state::{RunDir, uptime};
 
-/// A daemon that lives answers in milliseconds.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A daemon that lives answers in milliseconds, or once `nft` is done: seconds on a small router.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks, when the first may have fallen into a transition.
 const SETTLE: Duration = Duration::from_millis(300);
 const EVERY: Duration = Duration::from_secs(1);
@@ -60,7 +61,9 @@ pub fn look(input: &Input) -> Seen {
     let kernel = kernel::look();
     let state = input.state();
     let (wanted, trouble) = state.read_wanted();
-    let kept = Kept { armed: state.armed(), wanted, trouble: trouble.map(|e| e.to_string()) };
+    let generations = RunDir::new(&input.run_dir).generations();
+    let trouble = trouble.map(|e| e.to_string());
+    let kept = Kept { armed: state.armed(), wanted, trouble, generations, uptime: uptime() };
     let report = judge::judge(&daemon, &kernel, &kept);
     Seen { daemon, kernel, kept, report }
 }

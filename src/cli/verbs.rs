@@ -129,6 +129,20 @@ pub const VERBS: &[Spec] = &[
         ],
     },
     Spec {
+        verb: "generations",
+        values: "",
+        count: (0, 0),
+        does: "list the rulesets since boot, why each was put, and which one the kernel enforces",
+        options: &[("json", None, "as JSON")],
+    },
+    Spec {
+        verb: "diff",
+        values: "[A [B]]",
+        count: (0, 2),
+        does: "say what may pass under generation B and not under A, and the other way round (none: the last two)",
+        options: &[("json", None, "as JSON")],
+    },
+    Spec {
         verb: "lease",
         values: "DEVICE [SERVER]",
         count: (1, 2),

@@ -64,6 +64,11 @@ impl Whole {
         }
     }
 
+    #[cfg(fuzzing)]
+    pub fn parts(&self) -> (String, String, Vec<u8>) {
+        (self.method.clone(), self.path.clone(), self.body.clone())
+    }
+
     /// The request as tiny_http gets it: our own head, and no second request after it.
     #[must_use]
     pub fn rewritten(&self) -> Vec<u8> {

@@ -9,6 +9,8 @@
 
 pub mod client;
 mod desk;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gate;
 mod head;
 mod paths;

@@ -230,6 +230,9 @@ pub struct PolicyStatus {
     /// "boot", "blocked", "connecting", "connected".
     pub state: String,
     pub hash: String,
+    /// None: it could not be noted.
+    #[serde(default)]
+    pub generation: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,8 @@
 
 mod blocked;
 mod calls;
+mod cause;
+pub(crate) mod enforce;
 mod inputs;
 mod report;
 mod shell;
@@ -20,6 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::control::{self, Call};
 use crate::machine::{Effect, Event, Machine};
+use crate::policy::Facts;
 use crate::routing;
 use crate::state::StateDir;
 
@@ -78,6 +81,9 @@ struct Daemon {
     inner: VecDeque<Event>,
     entered: tokio::time::Instant,
     blocked: Blocked,
+    /// The facts that the machine knows, and why the next event comes where it does not say itself.
+    told: Facts,
+    because: Option<String>,
     _server: control::Server,
 }
 
@@ -104,9 +110,11 @@ impl Daemon {
         if !inputs.settings.enabled {
             return Err(Error::SwitchedOff(dirs.config.join("vpnd").display().to_string()));
         }
-        let shell = Shell::new(dirs, nft, state);
+        let mut shell = Shell::new(dirs, nft, state);
+        "the daemon started".clone_into(&mut shell.cause);
         let (sender, calls) = mpsc::channel(16);
         let event = inputs.first_event(&shell).await;
+        let told = inputs.facts.clone();
         let (machine, effects) = Machine::start(event);
         let mut daemon = Self {
             machine,
@@ -116,6 +124,8 @@ impl Daemon {
             inner: VecDeque::new(),
             entered: tokio::time::Instant::now(),
             blocked: Blocked::new(),
+            told,
+            because: None,
             _server: control::serve(&dirs.run, sender)?,
         };
         daemon.run_effects(effects).await;
@@ -170,11 +180,18 @@ impl Daemon {
     }
 
     async fn step(&mut self, event: Event) {
-        let before = self.machine.view().state;
+        let before = self.machine.view();
+        let words = cause::words(&event, &before, &self.told);
+        if let Some(words) = self.because.take().or(words) {
+            self.shell.cause = words;
+        }
+        if let Event::Facts(facts) = &event {
+            self.told.clone_from(facts);
+        }
         let effects;
         (self.machine, effects) = self.machine.clone().step(event);
         let after = self.machine.view().state;
-        if after != before {
+        if after != before.state {
             self.entered = tokio::time::Instant::now();
         }
         self.run_effects(effects).await;

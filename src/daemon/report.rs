@@ -29,6 +29,7 @@ pub(super) fn status(daemon: &Daemon) -> Status {
         policy: daemon.shell.in_force.as_ref().map(|in_force| PolicyStatus {
             state: in_force.state.to_string(),
             hash: in_force.hash.to_string(),
+            generation: daemon.shell.generation,
         }),
         device: device(),
         wan_services: daemon.inputs.settings.allow_wan_service.iter().map(service).collect(),
@@ -45,7 +46,7 @@ const MISSING: &[&str] =
 
 /// Blocked packets are blocked all the same.
 fn unheard(daemon: &Daemon) -> Option<String> {
-    let mute = "the kernel refused the rules that tell of them (install kmod-nfnetlink-log)";
+    let mute = "the kernel refused the rules that tell of them (install kmod-nfnetlink-log and restart vpnd)";
     let trouble = if daemon.shell.mute() { Some(mute) } else { daemon.blocked.trouble() };
     trouble.map(|why| format!("reasons: 'vpnd why' does not hear of blocked packets: {why}"))
 }

@@ -2,22 +2,22 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::config::{RelayName, Settings};
-use crate::firewall::{self, InForce, Nft, conntrack};
+use crate::firewall::{InForce, Nft, conntrack};
 use crate::machine::{Effect, Event};
 use crate::policy::{self, Stance, TunnelStance, flows};
 use crate::routing::sysctl;
-use crate::state::{Generation, RunDir, StateDir};
+use crate::state::{RunDir, StateDir};
 use crate::tunnel::{self, ProbeEvent};
 
-use super::Dirs;
 use super::inputs::Inputs;
 use super::timers::Timers;
+use super::{Dirs, enforce};
 
 pub(super) struct Shell {
     pub state: StateDir,
@@ -26,6 +26,10 @@ pub(super) struct Shell {
     pub tunnel_up: bool,
     /// What the kernel was last seen to hold.
     pub in_force: Option<InForce>,
+    /// Its number, where it could be noted.
+    pub generation: Option<u32>,
+    /// What led to the effects that are run, for people.
+    pub cause: String,
     stance: Stance,
     nft: Nft,
     run_dir: PathBuf,
@@ -59,6 +63,8 @@ impl Shell {
             barrier: false,
             tunnel_up: matches!(tunnel::stats(), Ok(Some(_))),
             in_force: None,
+            generation: None,
+            cause: String::new(),
             stance: Stance::Open,
             nft: Nft::new(nft.to_owned()),
             run_dir: dirs.run.clone(),
@@ -117,16 +123,16 @@ impl Shell {
     }
 
     fn enforce(&mut self, stance: &Stance, inputs: &Inputs) -> Result<(), String> {
+        let run = RunDir::new(&self.run_dir);
         match policy::compose(stance, &inputs.settings, &inputs.facts) {
             Some(policy) => {
-                let ruleset = firewall::compile(&policy);
-                let in_force = self.nft.apply(&ruleset).map_err(text)?;
-                self.note(&in_force);
-                self.in_force = Some(in_force);
+                let (in_force, number) =
+                    enforce::enforce(&self.nft, &run, &policy, &self.cause).map_err(text)?;
+                (self.in_force, self.generation) = (Some(in_force), number);
             }
             None => {
-                self.nft.remove().map_err(text)?;
-                self.in_force = None;
+                enforce::open(&self.nft, &run, &self.cause).map_err(text)?;
+                (self.in_force, self.generation) = (None, None);
             }
         }
         self.stance = stance.clone();
@@ -136,15 +142,6 @@ impl Shell {
     /// The rules in force tell nothing of what they block.
     pub fn mute(&self) -> bool {
         self.nft.mute()
-    }
-
-    /// For `status`, should the daemon be dead. The kernel's own word counts; this only says when.
-    fn note(&self, in_force: &InForce) {
-        let when = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
-        let (state, hash) = (in_force.state.to_string(), in_force.hash.to_string());
-        if let Err(error) = RunDir::new(&self.run_dir).set_generation(&Generation { state, hash, when }) {
-            eprintln!("vpnd: {error}");
-        }
     }
 
     /// The tunnel as the stance has it, once the device is there.

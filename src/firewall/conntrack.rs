@@ -205,6 +205,19 @@ fn receive(socket: &Socket) -> io::Result<Vec<NetlinkMessage<Message>>> {
     split(&buffer)
 }
 
+/// A door for `fuzz/`: for each connection of a datagram its flow, and the request to delete it.
+///
+/// # Errors
+/// When the datagram is no row of messages.
+#[cfg(fuzzing)]
+pub fn fuzzing_deletions(datagram: &[u8]) -> io::Result<Vec<(Option<Flow>, Vec<u8>)>> {
+    let entries = split(datagram)?.into_iter().filter_map(|message| match message.payload {
+        NetlinkPayload::InnerMessage(Message::Entry(entry)) => Some(entry),
+        _ => None,
+    });
+    Ok(entries.map(|entry| (entry.flow.clone(), request(Message::Delete(entry), NLM_F_ACK, 1))).collect())
+}
+
 /// Cuts a datagram into its messages.
 fn split(mut bytes: &[u8]) -> io::Result<Vec<NetlinkMessage<Message>>> {
     let mut messages = Vec::new();

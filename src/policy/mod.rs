@@ -12,6 +12,7 @@ mod clause;
 mod compose;
 mod connected;
 mod connecting;
+mod difference;
 mod draft;
 mod facts;
 pub mod flows;
@@ -21,6 +22,7 @@ mod row;
 mod rows;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod sentence;
 mod stance;
 mod state;
 #[cfg(test)]
@@ -30,6 +32,7 @@ mod zones;
 
 pub use clause::{Action, Clause, Family, Match, Proto, Quoted};
 pub use compose::{Policy, compose};
+pub use difference::{Difference, difference};
 pub use facts::{Facts, WanDevice};
 pub use row::Row;
 pub use stance::{Stance, TunnelStance};

@@ -55,4 +55,30 @@ impl Way {
         Self::TunnelSourceNat,
         Self::ForeignSource,
     ];
+
+    /// For people: from where to where.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::ArrivingFromLan => "arriving from the LAN",
+            Self::ArrivingFromWan => "arriving from the WAN",
+            Self::LeavingRouter => "leaving the router",
+            Self::ReroutingRouter => "routed a second time",
+            Self::LanToRouter => "LAN to router",
+            Self::TunnelToRouter => "tunnel to router",
+            Self::WanToRouter => "WAN to router",
+            Self::RouterToLan => "router to LAN",
+            Self::RouterToTunnel => "router to tunnel",
+            Self::RouterToWan => "router to WAN",
+            Self::LanToLan => "LAN to LAN",
+            Self::LanToTunnel => "LAN to tunnel",
+            Self::TunnelToLan => "tunnel to LAN",
+            Self::LanToWan => "LAN to WAN",
+            Self::WanToLan => "WAN to LAN",
+            Self::ForwardedSyn => "connections that open",
+            Self::TunnelDestinationNat => "arriving by the tunnel",
+            Self::TunnelSourceNat => "leaving by the tunnel",
+            Self::ForeignSource => "leaving by WAN or tunnel",
+        }
+    }
 }

@@ -35,7 +35,7 @@ pub(super) async fn read(
 }
 
 /// A device whose name no [`IfName`] can hold is left out: rules match WAN by what it is not.
-fn from_snapshot(
+pub(super) fn from_snapshot(
     snapshot: &Snapshot,
     settings: &Settings,
     tunnel: &IfName,
@@ -89,7 +89,7 @@ pub(super) async fn route_to(netlink: &Netlink, to: IpAddr, mark: Mark) -> Resul
 
 /// Device index and the route's own MTU; None when the answer is no way out. IPv6 says
 /// "unreachable" by a route of that type, not by an error.
-fn hop(answer: &RouteMessage) -> Option<(u32, Option<u32>)> {
+pub(super) fn hop(answer: &RouteMessage) -> Option<(u32, Option<u32>)> {
     if answer.header.kind != RouteType::Unicast {
         return None;
     }

@@ -18,6 +18,8 @@
 mod barrier;
 mod error;
 mod facts;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod group;
 mod netlink;
 mod plan;

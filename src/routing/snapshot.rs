@@ -47,7 +47,7 @@ impl Snapshot {
         Ok(Self::assemble(&links, &addresses))
     }
 
-    fn assemble(links: &[RouteNetlinkMessage], addresses: &[RouteNetlinkMessage]) -> Self {
+    pub(super) fn assemble(links: &[RouteNetlinkMessage], addresses: &[RouteNetlinkMessage]) -> Self {
         let messages: Vec<&LinkMessage> = links
             .iter()
             .filter_map(|message| match message {

@@ -17,6 +17,8 @@ mod addresses;
 mod device;
 mod echo;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod liveness;
 mod path_mtu;
 mod peer;

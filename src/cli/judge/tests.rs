@@ -22,7 +22,8 @@ pub fn says(words: &str) -> Daemon {
         _ => Some("blocked"),
     };
     let hash = if rest.contains(&"hash") { "00ff00ff00ff00ff" } else { HASH };
-    status.policy = policy.map(|state| PolicyStatus { state: state.into(), hash: hash.into() });
+    status.policy =
+        policy.map(|state| PolicyStatus { state: state.into(), hash: hash.into(), generation: Some(2) });
     if rest.contains(&"nopolicy") {
         status.policy = None;
     }
@@ -68,7 +69,7 @@ pub fn kernel(words: &str) -> Kernel {
 
 pub fn kept(armed: bool) -> Kept {
     let wanted = armed.then(|| Stored { connect: true, ..Stored::default() });
-    Kept { armed, wanted, trouble: None }
+    Kept { armed, wanted, trouble: None, generations: Vec::new(), uptime: 1000 }
 }
 
 #[test]
@@ -125,6 +126,39 @@ fn the_verdicts() {
         let report = judge(&says(daemon), &kernel(seen), &kept(armed));
         assert_eq!(report.word, word, "{daemon} / {seen}: {report:?}");
         assert!(report.why.contains(why), "{daemon} / {seen}: {report:?}");
+    }
+}
+
+/// "HASH HASH …": generations 1, 2, …, the last 60 s old.
+pub fn noted(hashes: &str) -> Vec<Generation> {
+    let mut all = Vec::new();
+    for hash in hashes.split_whitespace() {
+        let number = all.len() as u32 + 1;
+        let (hash, state) = if hash == "open" { ("", "open") } else { (hash, "blocked") };
+        let cause = if number == 1 { "the daemon started" } else { "connect asked" };
+        let (hash, state, cause) = (hash.to_owned(), state.to_owned(), cause.to_owned());
+        all.push(Generation { number, state, hash, cause, when: 1_700_000_000, uptime: 940, dropped: None });
+    }
+    all
+}
+
+#[test]
+fn rules_that_vpnd_did_not_put_are_not_vouched_for_without_a_daemon() {
+    for (daemon, hashes, word, why, warning) in [
+        ("dead", "01 a1b2c3d4e5f60718", Word::Blocked, "daemon not running; table", None),
+        ("dead", "01 02", Word::Error, "rules that are none of vpnd's: a1b2c3d4e5f60718", Some("vpnd block")),
+        ("hung", "01 open", Word::Error, "daemon hung; the kernel enforces rules", Some("vpnd block")),
+        ("dead", "a1b2c3d4e5f60718 02", Word::Blocked, "table", Some("generation 1 is in force again")),
+        // The daemon's own word on its hash counts more than a list that could not be written.
+        ("error", "01 02", Word::Blocked, "no relay answers", None),
+        ("dead", "", Word::Blocked, "table", None),
+    ] {
+        let kept = Kept { generations: noted(hashes), ..kept(true) };
+        let report = judge(&says(daemon), &kernel("blocked barrier"), &kept);
+        assert_eq!(report.word, word, "{daemon} {hashes}: {report:?}");
+        assert!(report.why.contains(why), "{daemon} {hashes}: {report:?}");
+        let has = |words| report.warnings.iter().any(|w| w.contains(words));
+        assert!(warning.is_none_or(has), "{daemon} {hashes}: {report:?}");
     }
 }
 

@@ -1,22 +1,16 @@
-use super::super::judge::tests::{kept, kernel, says};
+use super::super::golden;
+use super::super::judge::tests::{kept, kernel, noted, says};
 use super::super::judge::{Daemon, Device, judge};
 use super::*;
 use crate::control::{DeviceStatus, TunnelState, WantedStatus};
 use crate::machine::Stored;
 
-/// Compares with tests/golden/NAME; `UPDATE_GOLDEN=1` writes it.
-fn golden(name: &str, found: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, found).unwrap();
-    }
-    let wanted = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(found, wanted, "{} differs; UPDATE_GOLDEN=1 writes it", path.display());
-}
-
 fn seen(daemon: &str, kernel_words: &str, armed: bool) -> Seen {
     let mut daemon = says(daemon);
     let (kernel, mut kept) = (kernel(kernel_words), kept(armed));
+    if armed {
+        kept.generations = noted("01 a1b2c3d4e5f60718");
+    }
     if let Daemon::Answers(status) = &mut daemon {
         let connect = status.state != TunnelState::Disconnected;
         kept.wanted = Some(Stored { connect, ..Stored::default() });

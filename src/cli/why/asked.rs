@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::explain::{Answer, Asked, End};
 use super::leases::{self, Leases};
@@ -17,7 +17,7 @@ use crate::firewall::evaluate::{Refusal, Verdict};
 use crate::policy::reason::{Zone, protocol_name};
 use crate::policy::{Facts, Policy, PolicyState, Stance, compose};
 use crate::routing::Router;
-use crate::state::RunDir;
+use crate::state::{Generation, RunDir};
 use crate::tunnel;
 
 /// The answer is no.
@@ -195,16 +195,21 @@ fn origin(origin: &Origin, run_dir: &RunDir) -> String {
     let hash = &origin.hash;
     match origin.in_force {
         None => format!("{hash}, composed from the configuration for the state that was asked for"),
-        Some(true) => match run_dir.generation() {
-            Ok(Some(generation)) if generation.hash == *hash => {
-                format!("{hash}, in force, put there by the daemon")
+        Some(true) => match generation(hash, run_dir) {
+            Some(Generation { number, cause, .. }) => {
+                format!("{hash}, in force: generation {number} ({cause})")
             }
-            _ => format!("{hash}, in force"),
+            None => format!("{hash}, in force"),
         },
         Some(false) => {
             format!("those in force ({hash}) are others than these: the configuration or the relay changed")
         }
     }
+}
+
+/// The newest of that hash.
+fn generation(hash: &str, run_dir: &RunDir) -> Option<Generation> {
+    run_dir.generations().into_iter().rev().find(|generation| generation.hash == hash)
 }
 
 fn end(end: &End) -> String {
@@ -246,7 +251,7 @@ fn as_json(answer: &Answer, target: &Target, rules: &Rules, run_dir: &RunDir) ->
         "why": reason.map(|reason| &reason.why),
         "remedy": reason.map(|reason| &reason.remedy),
         "rules": { "hash": rules.origin.hash, "in_force": rules.origin.in_force },
-        "generation": run_dir.generation().ok().flatten().map_or(Value::Null, |found| json!(found)),
+        "generation": generation(&rules.origin.hash, run_dir).map(|found| found.number),
         "assumed": answer.assumed,
     });
     serde_json::to_string_pretty(&value).unwrap_or_default()
@@ -254,6 +259,8 @@ fn as_json(answer: &Answer, target: &Target, rules: &Rules, run_dir: &RunDir) ->
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::policy::samples;
 

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::kernel::in_namespace;
+use crate::daemon::enforce;
 use crate::firewall::{Error, InForce, Nft, Ruleset, compile};
-use crate::policy::{PolicyState, Stance, compose, samples};
+use crate::policy::{Policy, PolicyState, Stance, compose, samples};
+use crate::state::RunDir;
 
 const LIMIT: Duration = Duration::from_millis(700);
 
@@ -47,14 +49,20 @@ impl Drop for FalseNft {
     }
 }
 
+fn blocked_policy() -> Policy {
+    compose(&Stance::Blocked { api: false }, &samples::plain(), &samples::plain_facts()).unwrap()
+}
+
+fn connected_policy() -> Policy {
+    compose(&samples::connected("203.0.113.1:51820"), &samples::full(), &samples::full_facts()).unwrap()
+}
+
 fn blocked() -> Ruleset {
-    let stance = Stance::Blocked { api: false };
-    compile(&compose(&stance, &samples::plain(), &samples::plain_facts()).unwrap())
+    compile(&blocked_policy())
 }
 
 fn connected() -> Ruleset {
-    let stance = samples::connected("203.0.113.1:51820");
-    compile(&compose(&stance, &samples::full(), &samples::full_facts()).unwrap())
+    compile(&connected_policy())
 }
 
 fn in_kernel() -> Option<InForce> {
@@ -65,14 +73,23 @@ fn in_kernel() -> Option<InForce> {
 fn after_blocked(name: &'static str, behaviour: &'static str, then: fn(Result<InForce, Error>)) {
     in_namespace(move || {
         let real = Nft::new(PathBuf::from("nft"));
-        let before = real.apply(&blocked()).unwrap();
-        assert_eq!(before.state, PolicyState::Blocked);
         let program = FalseNft::new(name, behaviour);
-        let result = program.nft().apply(&connected());
+        let run = RunDir::new(program.folder.join("run"));
+        let (before, first) = enforce::enforce(&real, &run, &blocked_policy(), "before").unwrap();
+        assert_eq!((before.state, first), (PolicyState::Blocked, Some(1)));
+        let result = enforce::enforce(&program.nft(), &run, &connected_policy(), "after");
+        let result = result.map(|(in_force, _)| in_force);
         let failed = result.is_err();
         then(result);
+        let noted: Vec<_> = run.generations().into_iter().map(|g| (g.number, g.hash, g.cause)).collect();
+        let generation =
+            |number, hash: &InForce, cause: &str| (number, hash.hash.to_string(), cause.to_owned());
         if failed {
             assert_eq!(in_kernel(), Some(before), "the former policy stays");
+            assert_eq!(noted, [generation(1, &before, "before")], "what is not in force is no generation");
+        } else {
+            let after = in_kernel().unwrap();
+            assert_eq!(noted, [generation(1, &before, "before"), generation(2, &after, "after")]);
         }
     });
 }

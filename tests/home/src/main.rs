@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use home::config::Config;
 use home::vpnd::{Rules, Vpnd};
-use home::{bench, demo, mutate, native, reads, scenarios, selftest, suite, transitions};
+use home::{bench, cost, demo, mutate, native, reads, scenarios, selftest, suite, transitions};
 
 const USAGE: &str = "\
 home list                         names of all tests
@@ -17,6 +17,7 @@ home mutate                       each contract row's tests are seen to fail wit
 home config DIR                   write the configuration of the firewall-only tests
 home demo                         the narrated tour
 home bench                        numbers, side by side with wg-quick
+home cost                         what the rules cost a forwarded packet
   --vpnd PATH                     the program under test";
 
 struct Args {
@@ -63,6 +64,7 @@ fn run() -> Result<bool> {
         tests.extend(selftest::tests());
         tests.extend(reads::tests(Rc::clone(&rules)));
         tests.extend(native::tests(Rc::clone(&rules)));
+        tests.extend(cost::tests());
         tests.extend(transitions::tests(Rc::clone(&rules), args.seed));
     }
     if asked("guest") || (!asked("native") && (wireguard || args.verb == "list")) {
@@ -95,6 +97,7 @@ fn run() -> Result<bool> {
         }
         "demo" => demo::run(&args.vpnd)?,
         "bench" => bench::run(&args.vpnd)?,
+        "cost" => cost::run(args.seed)?,
         "mutate" => mutate::run(&*rules, &args.words)?,
         _ => bail!("{USAGE}"),
     };

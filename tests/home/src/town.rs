@@ -171,7 +171,14 @@ impl Town {
         let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         let lines = fs::read_dir(&tasks).into_iter().flatten().flatten().map(|task| {
             let of = |file: &str| read(task.path().join(file));
-            format!("\n    thread {}: {} {}", of("comm"), of("wchan"), of("syscall"))
+            // A tracer that hangs stops its tracee.
+            let status = of("status");
+            let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:\t"));
+            let tracer = tracer.filter(|pid| *pid != "0").map_or_else(String::new, |pid| {
+                let of = |file: &str| read(PathBuf::from(format!("/proc/{pid}/{file}")));
+                format!(", traced by {}: {} {}", of("comm"), of("wchan"), of("syscall"))
+            });
+            format!("\n    thread {}: {} {}{tracer}", of("comm"), of("wchan"), of("syscall"))
         });
         lines.collect()
     }
@@ -195,6 +202,17 @@ impl Town {
     #[must_use]
     pub fn daemon_pid(&self) -> Option<u32> {
         self.daemon.as_ref().map(Child::id)
+    }
+
+    /// Whether the daemon that was started is no more.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(match &mut self.daemon {
+            Some(daemon) => daemon.try_wait()?.is_some(),
+            None => true,
+        })
     }
 
     /// SIGKILL, if there is a daemon.

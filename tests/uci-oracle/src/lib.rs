@@ -3,6 +3,7 @@
 //! `cargo test -p uci-oracle` needs cmake, a C compiler and libclang. The libraries are shared
 //! ones inside the build folder; cargo puts that folder on the test's library path by itself.
 
+use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char};
 use std::fs;
 use std::io;
@@ -11,7 +12,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use libuci_sys as uci;
-use vpnd::config::uci::{Package, Value};
+use vpnd::config::uci::{Command, Commands, Fault, Package, Value};
 
 /// A package without what libuci does not have (line numbers).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -285,6 +286,55 @@ pub fn libuci(folder: &Folder, data: &[u8]) -> Result<Tree, Code> {
 ///
 /// # Errors
 /// Our reader's fault.
-pub fn ours(data: &[u8]) -> Result<Tree, vpnd::config::uci::Fault> {
+pub fn ours(data: &[u8]) -> Result<Tree, Fault> {
     vpnd::config::uci::parse(data).map(Tree::from)
+}
+
+/// libuci's UCI_ERR_PARSE.
+const PARSE: Code = 5;
+
+/// What the two readers make of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Agreement {
+    /// By both, with one tree.
+    Accepted,
+    /// By both.
+    Refused,
+    /// They differ on purpose (docs/decisions.md).
+    Exempt,
+    Differs(String),
+}
+
+/// `mine`: what our reader made of `data`.
+///
+/// # Panics
+/// When the file for libuci cannot be written.
+#[must_use]
+pub fn compare(folder: &Folder, data: &[u8], mine: Result<Tree, Fault>) -> Agreement {
+    let differs = |how: String| Agreement::Differs(format!("{how} of {:?}", String::from_utf8_lossy(data)));
+    // libuci takes a zero byte for the end of a read and glues the next line to what stood before
+    // it; how much, depends on its buffer's size at that moment. We refuse the file.
+    if data.contains(&0) {
+        return if mine.is_err() { Agreement::Exempt } else { differs("we take a zero byte".to_owned()) };
+    }
+    match (libuci(folder, data), mine) {
+        (Ok(theirs), Ok(mine)) if theirs == mine => Agreement::Accepted,
+        (Err(_), Err(_)) => Agreement::Refused,
+        (Err(PARSE), Ok(_)) if opened_thrice(data) => Agreement::Exempt,
+        (theirs, mine) => differs(format!("libuci says {theirs:?}, we say {mine:?}")),
+    }
+}
+
+/// libuci loses track of a section when it is opened for the third time (uci_set leaves `last`
+/// empty once the type was stored apart) and then takes an option in it for one "before the first
+/// section". We read on. A made-up name counts the anonymous section as the first time.
+fn opened_thrice(data: &[u8]) -> bool {
+    let mut seen = HashMap::new();
+    for placed in Commands::new(data).map_while(Result::ok) {
+        if let Command::Config { name: Some(name), .. } = placed.command {
+            let first = u32::from(name.starts_with("cfg"));
+            *seen.entry(name).or_insert(first) += 1;
+        }
+    }
+    seen.values().any(|times| *times >= 3)
 }

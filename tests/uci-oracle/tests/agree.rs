@@ -2,54 +2,18 @@
 
 #![allow(clippy::panic)] // a helper of tests, outside of test functions
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use uci_oracle::{Context, Folder, Values, libuci, ours};
+use uci_oracle::{Agreement, Context, Folder, Values, compare, libuci, ours};
 use vpnd::config::import;
-use vpnd::config::uci::{Command, Commands};
-
-/// libuci's UCI_ERR_PARSE.
-const PARSE: i32 = 5;
-
-/// Where we differ on purpose (docs/decisions.md). Everything else must agree.
-fn exempt(data: &[u8]) -> bool {
-    // libuci takes a zero byte for the end of a read and glues the next line to what stood before
-    // it; how much, depends on its buffer's size at that moment. We refuse the file.
-    data.contains(&0)
-}
-
-/// libuci loses track of a section when it is opened for the third time (uci_set leaves `last`
-/// empty once the type was stored apart) and then takes an option in it for one "before the first
-/// section". We read on. A made-up name counts the anonymous section as the first time.
-fn opened_thrice(data: &[u8]) -> bool {
-    let mut seen = HashMap::new();
-    for placed in Commands::new(data).map_while(Result::ok) {
-        if let Command::Config { name: Some(name), .. } = placed.command {
-            let first = u32::from(name.starts_with("cfg"));
-            *seen.entry(name).or_insert(first) += 1;
-        }
-    }
-    seen.values().any(|times| *times >= 3)
-}
 
 #[track_caller]
 fn agree(folder: &Folder, data: &[u8], what: &str) -> bool {
-    if exempt(data) {
-        assert!(ours(data).is_err(), "{what}: a zero byte must be refused");
-        return false;
-    }
-    match (libuci(folder, data), ours(data)) {
-        (Ok(theirs), Ok(mine)) => {
-            assert_eq!(mine, theirs, "{what}: {:?}", String::from_utf8_lossy(data));
-            true
-        }
-        (Err(_), Err(_)) => false,
-        (Err(PARSE), Ok(_)) if opened_thrice(data) => false,
-        (theirs, mine) => {
-            panic!("{what}: libuci says {theirs:?}, we say {mine:?} of {:?}", String::from_utf8_lossy(data))
-        }
+    match compare(folder, data, ours(data)) {
+        Agreement::Accepted => true,
+        Agreement::Refused | Agreement::Exempt => false,
+        Agreement::Differs(how) => panic!("{what}: {how}"),
     }
 }
 

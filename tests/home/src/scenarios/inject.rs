@@ -20,14 +20,6 @@ pub(crate) struct Call {
     error: &'static str,
 }
 
-impl Call {
-    /// What is known to fail, and is not mended yet, runs in the whole run only (`HOME_ALL` set):
-    /// there it says so each time.
-    pub fn in_this_run(&self) -> bool {
-        std::env::var_os("HOME_ALL").is_some() || !(self.whose == Whose::Daemon && self.error == "EIO")
-    }
-}
-
 #[derive(PartialEq, Eq)]
 enum Whose {
     Daemon,
@@ -56,22 +48,27 @@ pub(crate) fn each(town: &mut Town, call: &Call, seed: u64) -> Result<String> {
     let stride = if std::env::var_os("HOME_ALL").is_some() { 1 } else { STRIDE };
     let mut failed = 0;
     let mut flown = 0;
+    let mut restarts = 0;
     let mut number = 1 + (seed % u64::from(stride)) as u32;
     while number < MOST {
-        let (struck, sent) = once(town, call, number)?;
+        let (struck, sent, ended) = once(town, call, number)?;
         if !struck {
             ensure!(failed > 0, "not one call was made to fail");
-            return Ok(format!("{failed} calls failed, one a start; {flown} LAN packets flew meanwhile"));
+            return Ok(format!(
+                "{failed} calls failed, one a start; {restarts} ended the daemon, which was started again; \
+                 {flown} LAN packets flew meanwhile"
+            ));
         }
         failed += 1;
         flown += sent;
+        restarts += ended;
         number += stride;
     }
     anyhow::bail!("the daemon makes more than {MOST} calls before it is connected")
 }
 
-/// Whether call `number` was reached, and how many LAN packets flew.
-fn once(town: &mut Town, call: &Call, number: u32) -> Result<(bool, u32)> {
+/// Whether call `number` was reached, how many LAN packets flew, and how often the daemon ended.
+fn once(town: &mut Town, call: &Call, number: u32) -> Result<(bool, u32, u32)> {
     town.fresh()?;
     town.config.write(&town.dir.join("config"))?;
     fs::create_dir_all(town.dir.join("state"))?;
@@ -83,8 +80,15 @@ fn once(town: &mut Town, call: &Call, number: u32) -> Result<(bool, u32)> {
     town.wrapper = wrapper(town, call, number, &log)?;
     let position = town.wan.position();
     let flood = Flood::start(&town.house, 100)?;
-    let arrived = town.start_as_it_is().and_then(|()| match call.whose {
-        Whose::Daemon => town.until_word("connected", LONG),
+    let mut restarts = 0;
+    let arrived = town.start_as_it_is().or_else(|error| as_procd_would(town, error, &mut restarts));
+    let arrived = arrived.and_then(|()| match call.whose {
+        Whose::Daemon => match town.until_word("connected", LONG) {
+            Err(error) => {
+                as_procd_would(town, error, &mut restarts).and_then(|()| town.until_word("connected", LONG))
+            }
+            Ok(()) => Ok(()),
+        },
         Whose::Nft => town.until("nft has failed, or all is well", LONG, |town| {
             Ok(injected(&log) || town.word()?.0 == "connected")
         }),
@@ -103,7 +107,17 @@ fn once(town: &mut Town, call: &Call, number: u32) -> Result<(bool, u32)> {
     } else {
         ensure!(rules.contains("chain state_"), "{}: no policy is left", context());
     }
-    Ok((struck, flown.lan))
+    Ok((struck, flown.lan, restarts))
+}
+
+/// A daemon that ended is started again, untraced; one that runs has failed with `error`.
+fn as_procd_would(town: &mut Town, error: anyhow::Error, restarts: &mut u32) -> Result<()> {
+    if !town.has_ended()? {
+        return Err(error);
+    }
+    *restarts += 1;
+    town.wrapper.clear();
+    town.start_as_it_is()
 }
 
 fn injected(log: &Path) -> bool {
@@ -113,8 +127,12 @@ fn injected(log: &Path) -> bool {
 /// The words before the daemon.
 fn wrapper(town: &Town, call: &Call, number: u32, log: &Path) -> Result<Vec<String>> {
     let log = log.display();
-    let trace =
-        format!("-qq -A -o {log} --trace={0} --inject={0}:error={1}:when={number}", call.calls, call.error);
+    // --raw: to decode a netlink message strace asks the kernel itself, each time by way of a
+    // module loader's run: minutes, in which the traced daemon stands still.
+    let trace = format!(
+        "-qq --raw={0} -A -o {log} --trace={0} --inject={0}:error={1}:when={number}",
+        call.calls, call.error
+    );
     if call.whose == Whose::Daemon {
         // Not -f: the daemon's own loop is its first thread, and nft is not meant here. -D: the
         // daemon stays this program's child.

@@ -1,0 +1,47 @@
+//! A policy into the kernel, and into the list of generations once it is read back.
+
+use crate::firewall::{self, InForce, Nft};
+use crate::policy::{Policy, sentence};
+use crate::state::RunDir;
+
+/// The state of a generation without rules.
+pub const OPEN: &str = "open";
+
+/// Puts `policy` in force; also the generation's number, if it could be noted.
+///
+/// # Errors
+/// As [`Nft::apply`]: what was in force before still is, and makes no generation.
+pub fn enforce(
+    nft: &Nft,
+    run: &RunDir,
+    policy: &Policy,
+    cause: &str,
+) -> Result<(InForce, Option<u32>), firewall::Error> {
+    let in_force = nft.apply(&firewall::compile(policy))?;
+    let rules = || sentence::write(&sentence::sentences(policy));
+    let number = note(run, in_force.state.as_str(), &in_force.hash.to_string(), cause, rules);
+    Ok((in_force, number))
+}
+
+/// Takes the rules away. A router that never had any gets no generation.
+///
+/// # Errors
+/// As [`Nft::remove`].
+pub fn open(nft: &Nft, run: &RunDir, cause: &str) -> Result<(), firewall::Error> {
+    nft.remove()?;
+    if !run.generations().is_empty() {
+        note(run, OPEN, "", cause, String::new);
+    }
+    Ok(())
+}
+
+/// A record that cannot be written stops nothing.
+fn note(run: &RunDir, state: &str, hash: &str, cause: &str, rules: impl FnOnce() -> String) -> Option<u32> {
+    match run.add_generation(state, hash, cause, rules) {
+        Ok(generation) => Some(generation.number),
+        Err(error) => {
+            eprintln!("vpnd: this generation is not noted: {error}");
+            None
+        }
+    }
+}
