@@ -94,6 +94,15 @@ mod tests {
         assert_eq!(leases.address("laptop", false), Some("fd00:1::20".parse().unwrap()));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_file_panics_or_names_what_a_terminal_obeys(text in "(.{0,20}[ \n]){0,40}") {
+            for lease in Leases::parse(&text).0 {
+                assert!(lease.name.len() <= LONGEST && lease.name.bytes().all(|byte| byte.is_ascii_graphic()));
+            }
+        }
+    }
+
     #[test]
     fn a_hostile_name_is_harmless() {
         let leases = Leases::parse(FILE);

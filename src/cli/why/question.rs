@@ -155,6 +155,13 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics(text in "([0-9a-f:./\\[\\]]|router|udp|icmp|.){0,12}") {
+            let _ = (Target::parse(&text), Sender::parse(&text));
+        }
+    }
+
     #[test]
     fn who_can_ask() {
         for (text, zone, who) in [
