@@ -13,8 +13,26 @@ use super::log::Entry;
 use super::place::Place;
 use crate::packets::{Marker, Seen};
 
-/// Who sent something, on which device: the dynamic sets' contents.
-pub type Spoke = Vec<(IfName, IpAddr)>;
+/// What the kernel remembers from one batch to the next.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// Who sent something, on which device: the dynamic sets' contents.
+    spoke: Vec<(IfName, IpAddr)>,
+    /// The device by which a masqueraded connection's first packet left.
+    left_by: HashMap<Key, IfName>,
+}
+
+/// A connection's addresses, protocol, and ports or ICMP id.
+type Key = (IpAddr, IpAddr, u8, Vec<u8>);
+
+fn key(packet: &Packet) -> Key {
+    let ids = match packet.protocol {
+        6 | 17 => packet.transport.get(..4),
+        1 | 58 => packet.transport.get(4..6),
+        _ => None,
+    };
+    (packet.source, packet.destination, packet.protocol, ids.unwrap_or_default().to_vec())
+}
 
 /// A packet's time in one hook.
 struct Visit<'a> {
@@ -33,6 +51,7 @@ pub struct Check<'a> {
     place: &'a Place,
     evaluator: &'a Evaluator,
     world: World,
+    left_by: HashMap<Key, IfName>,
     /// By serial number: the rules that the packet was held against.
     pub steps: HashMap<u32, Vec<Step>>,
     /// By serial number: the first thing that differed.
@@ -43,21 +62,22 @@ pub struct Check<'a> {
 
 impl<'a> Check<'a> {
     #[must_use]
-    pub fn new(place: &'a Place, evaluator: &'a Evaluator, spoke: Spoke) -> Self {
+    pub fn new(place: &'a Place, evaluator: &'a Evaluator, memory: Memory) -> Self {
         Self {
             place,
             evaluator,
-            world: World { spoke, ..World::default() },
+            world: World { spoke: memory.spoke, ..World::default() },
+            left_by: memory.left_by,
             steps: HashMap::new(),
             faults: Vec::new(),
             visits: 0,
         }
     }
 
-    /// What the dynamic sets hold by now.
+    /// For the next batch.
     #[must_use]
-    pub fn spoke(&self) -> Spoke {
-        self.world.spoke.clone()
+    pub fn memory(&self) -> Memory {
+        Memory { spoke: self.world.spoke.clone(), left_by: self.left_by.clone() }
     }
 
     /// # Errors
@@ -92,6 +112,7 @@ impl<'a> Check<'a> {
             }
         }
         let mut carried: Option<(Packet, Flow)> = None;
+        let mut connection = None;
         for visit in &visits {
             let mut packet = packet(visit.begin).context("the log holds no IP packet")?;
             if let Some(difference) = carried.as_ref().and_then(|(ours, flow)| differs(ours, flow, &packet)) {
@@ -101,8 +122,16 @@ impl<'a> Check<'a> {
                 Some((_, flow)) if !at_conntrack(visit.begin.hook) => flow,
                 _ => flow(visit),
             };
+            let connection = connection.get_or_insert_with(|| key(&packet)).clone();
+            if self.is_cut_by_nat(visit, &flow, &connection) {
+                return Ok(visit.has("end").then(|| "NAT lets a connection change its device".to_owned()));
+            }
             if let Some(fault) = self.visit(serial, visit, &mut packet, &mut flow)? {
                 return Ok(Some(format!("in {:?}: {fault}", visit.begin.hook)));
+            }
+            if visit.begin.hook == Hook::Postrouting && flow.masqueraded && flow.first {
+                let oif = self.place.name(visit.begin.oif);
+                self.left_by.extend(oif.map(|oif| (connection, oif)));
             }
             carried = Some((packet, flow));
         }

@@ -139,6 +139,8 @@ struct Lane<'a> {
     targets: Vec<Target>,
     open: Vec<Open>,
     mark: u32,
+    /// The one beside it.
+    next: u32,
     random: Rng,
     serial: u32,
     hits: Vec<usize>,
@@ -155,13 +157,14 @@ impl<'a> Lane<'a> {
         let targets = aim::targets(&case.ruleset);
         let open = pool::connections(mark, next, &mut random);
         let count = targets.len();
-        let mut lane = Self {
+        let lane = Self {
             case,
             place,
             evaluator: Evaluator::new(&case.ruleset)?,
             targets,
             open,
             mark,
+            next,
             random,
             serial: 0,
             hits: vec![0; count],
@@ -169,14 +172,16 @@ impl<'a> Lane<'a> {
             tries: vec![[0; 2]; count],
             visits: 0,
         };
-        lane.open_connections(next)?;
+        lane.open_connections()?;
         Ok(lane)
     }
 
-    fn open_connections(&mut self, next: u32) -> Result<()> {
+    fn open_connections(&self) -> Result<()> {
         let router = &self.place.router;
+        // Freshly loaded rules may be there already.
+        router.nft("add table inet vpnd\ndelete table inet vpnd\n")?;
         forget_flows(router)?;
-        router.nft(&pool::opening_table(self.mark, next))?;
+        router.nft(&pool::opening_table(self.mark, self.next))?;
         let shots =
             |pick: fn(&Open) -> Shot| self.open.iter().map(pick).map(|shot| (0, shot)).collect::<Vec<_>>();
         self.place.fire(&shots(|open| open.original.clone()))?;
@@ -193,7 +198,7 @@ impl<'a> Lane<'a> {
 
     fn run(&mut self) -> Result<Summary> {
         self.load()?;
-        let mut check_spoke = None;
+        let mut memory = check::Memory::default();
         let mut before = counted::read(&self.place.router, &self.case.ruleset)?;
         let mut packets = 0;
         loop {
@@ -203,29 +208,30 @@ impl<'a> Lane<'a> {
             }
             let shots: Vec<(u32, Shot)> =
                 batch.iter().map(|(serial, shot, _)| (*serial, shot.clone())).collect();
-            let seen = self.fire(&shots, &before, check_spoke.take())?;
+            let seen = self.fire(&shots, &before, memory)?;
             if let Some(fault) = seen.fault {
                 bail!("{}", shrink::to_one_packet(&shots, fault, |shots| self.again(shots))?);
             }
             packets += seen.steps.len();
             self.visits += seen.visits;
             self.account(&batch, &seen.steps);
-            (before, check_spoke) = (seen.counts, Some(seen.spoke));
+            (before, memory) = (seen.counts, seen.memory);
         }
         Ok(self.summary(packets))
     }
 
-    /// Fires at freshly loaded rules; what differed.
+    /// Fires at freshly loaded rules and freshly opened connections; what differed.
     fn again(&self, shots: &[(u32, Shot)]) -> Result<Option<String>> {
+        self.open_connections()?;
         self.load()?;
         let fresh = vec![Count::default(); self.targets.len()];
-        Ok(self.fire(shots, &fresh, None)?.fault)
+        Ok(self.fire(shots, &fresh, check::Memory::default())?.fault)
     }
 
-    fn fire(&self, shots: &[(u32, Shot)], before: &[Count], spoke: Option<check::Spoke>) -> Result<Seen> {
+    fn fire(&self, shots: &[(u32, Shot)], before: &[Count], memory: check::Memory) -> Result<Seen> {
         self.place.fire(shots)?;
         let log = self.place.log.read(QUIET)?;
-        let mut check = Check::new(&self.place, &self.evaluator, spoke.unwrap_or_default());
+        let mut check = Check::new(&self.place, &self.evaluator, memory);
         check.run(&log)?;
         let counts = counted::read(&self.place.router, &self.case.ruleset)?;
         let mut predicted = before.to_vec();
@@ -246,7 +252,7 @@ impl<'a> Lane<'a> {
                     )
                 });
         }
-        Ok(Seen { fault, counts, visits: check.visits, spoke: check.spoke(), steps: check.steps })
+        Ok(Seen { fault, counts, visits: check.visits, memory: check.memory(), steps: check.steps })
     }
 
     fn account(&mut self, batch: &[(u32, Shot, Option<Purpose>)], steps: &HashMap<u32, Vec<Step>>) {
@@ -340,7 +346,7 @@ struct Seen {
     fault: Option<String>,
     counts: Vec<Count>,
     steps: HashMap<u32, Vec<Step>>,
-    spoke: check::Spoke,
+    memory: check::Memory,
     visits: usize,
 }
 

@@ -39,13 +39,13 @@ route add 198.51.100.0/24 dev wan
 route add 10.9.0.0/16 via 192.168.1.9 dev br-lan
 route add 198.18.65.0/24 dev vpnd1
 route add unreachable 198.18.99.0/24
--6 route add default dev vpnd0
--6 route add fd00:dead::/48 dev wan
--6 route add 2001:db8:51::/64 dev wan
--6 route add 2001:db8:a::/64 dev wan
--6 route add 2001:db8:100::/48 dev wan
--6 route add 2001:db8:65::/48 dev vpnd1
--6 route add unreachable 2001:db8:99::/48";
+route add ::/0 dev vpnd0
+route add fd00:dead::/48 dev wan
+route add 2001:db8:51::/64 dev wan
+route add 2001:db8:a::/64 dev wan
+route add 2001:db8:100::/48 dev wan
+route add 2001:db8:65::/48 dev vpnd1
+route add unreachable 2001:db8:99::/48";
 
 pub struct Place {
     pub router: Netns,
@@ -181,7 +181,6 @@ fn observer(marks: &[u32]) -> String {
     for kind in ["local", "broadcast", "multicast", "anycast"] {
         begin.push(format!("fib daddr type {kind} {}", log(kind)));
     }
-    begin.push(format!("fib daddr oif missing {}", log("unrouted")));
     let mut conntrack: Vec<String> = ["new", "established", "related", "invalid", "untracked"]
         .iter()
         .map(|state| format!("ct state {state} {}", log(state)))
@@ -192,8 +191,10 @@ fn observer(marks: &[u32]) -> String {
     conntrack.extend(marks.iter().map(|mark| format!("ct mark {mark} {}", log(&format!("mark{mark}")))));
     let mut text = "table inet observer {\n".to_owned();
     text += "  chain silence {\n    type filter hook output priority -1001; policy drop;\n    meta skuid 0 accept\n  }\n";
-    for hook in ["prerouting", "output"] {
+    for hook in ["output", "prerouting"] {
         text += &chain(&format!("{hook}_begin"), hook, -1000, &begin);
+        // The kernel knows no such lookup in output.
+        begin.push(format!("fib daddr oif missing {}", log("unrouted")));
         text += &chain(&format!("{hook}_conntrack"), hook, -199, &conntrack);
         text += &nat(&format!("{hook}_nat"), hook);
     }

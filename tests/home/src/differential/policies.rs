@@ -33,7 +33,7 @@ where
 }
 
 pub const RELAYS: [&str; 2] = ["192.0.2.11:51820", "[2001:db8:51::11]:53"];
-pub const TUNNEL: [&str; 2] = ["10.64.10.2", "fd64::10:2"];
+pub const TUNNEL: [&str; 2] = ["10.64.10.2/32", "fd64::10:2/128"];
 
 fn lan(name: &str, prefixes: &[&str], forward: bool) -> Result<LanDevice> {
     Ok(LanDevice { name: one(name)?, prefixes: all(prefixes)?, forward })
@@ -113,9 +113,7 @@ fn facts(more: bool) -> Result<Facts> {
 pub fn cases() -> Result<Vec<Case>> {
     let relays: Vec<SocketAddr> = all(&RELAYS)?;
     let tunnel = |families: std::ops::Range<usize>| -> Result<TunnelStance> {
-        let nets = [format!("{}/32", TUNNEL[0]), format!("{}/128", TUNNEL[1])];
-        let nets: Vec<&str> = nets.iter().map(String::as_str).collect();
-        Ok(TunnelStance { device: one("vpnd0")?, addresses: all(&nets[families])? })
+        Ok(TunnelStance { device: one("vpnd0")?, addresses: all(&TUNNEL[families])? })
     };
     let connecting = |count: usize, tunnel: Option<TunnelStance>, dns: bool| Stance::Connecting {
         relays: relays[..count].to_vec(),
