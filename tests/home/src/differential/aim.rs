@@ -314,7 +314,8 @@ fn meta(
             if let Origin::Router { mark, .. } = &mut shot.origin {
                 let mask = mask.unwrap_or(0xffff_ffff) as u32;
                 let bit = mask & mask.wrapping_neg();
-                let other = random.u32(..) & !mask;
+                // Few of them: there is a socket for each.
+                let other = [0, u32::MAX][random.usize(..2)] & !mask;
                 *mark = other | if inside { number as u32 } else { number as u32 ^ bit };
             }
         }

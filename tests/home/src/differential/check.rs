@@ -129,13 +129,23 @@ impl<'a> Check<'a> {
             if let Some(fault) = self.visit(serial, visit, &mut packet, &mut flow)? {
                 return Ok(Some(format!("in {:?}: {fault}", visit.begin.hook)));
             }
-            if visit.begin.hook == Hook::Postrouting && flow.masqueraded && flow.first {
-                let oif = self.place.name(visit.begin.oif);
+            if visit.begin.hook == Hook::Postrouting {
+                let oif = self.place.name(visit.begin.oif).filter(|_| flow.masqueraded && flow.first);
                 self.left_by.extend(oif.map(|oif| (connection, oif)));
+                // A broadcast comes here twice, and is translated once.
+                flow.first = false;
             }
             carried = Some((packet, flow));
         }
         Ok(None)
+    }
+
+    /// A masqueraded connection that would leave by another device than before is ended by NAT
+    /// itself, before our last chain (nf_nat_oif_changed).
+    fn is_cut_by_nat(&self, visit: &Visit<'_>, flow: &Flow, connection: &Key) -> bool {
+        let translated = visit.begin.hook == Hook::Postrouting && flow.masqueraded && !flow.first;
+        let left_by = self.left_by.get(connection).filter(|_| translated);
+        left_by.is_some_and(|device| self.place.name(visit.begin.oif).as_ref() != Some(device))
     }
 
     fn visit(
@@ -210,9 +220,10 @@ fn packet(entry: &Entry) -> Option<Packet> {
 }
 
 /// What the rules should have made of a packet in the hooks before. Routing counts hops down, and
-/// what conntrack translates by itself (later packets, and answers) is not the rules' doing.
+/// what conntrack translates by itself (later packets, answers, and a masqueraded port that is
+/// taken; a broadcast comes back from the hooks of output) is not the rules' doing.
 fn differs(ours: &Packet, flow: &Flow, kernel: &Packet) -> Option<String> {
-    let translated = !flow.first && (flow.dnat || flow.masqueraded);
+    let translated = flow.masqueraded || (flow.dnat && !flow.first);
     let fields = |packet: &Packet| {
         let ports =
             packet.transport.get(..4).filter(|_| [6, 17].contains(&packet.protocol)).map(<[u8]>::to_vec);

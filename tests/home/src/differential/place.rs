@@ -1,6 +1,7 @@
 //! The router that packets are sent through, and its observer: a table of the test's own that says
 //! of each packet into which hooks it came, what the kernel knows of it there, and whether it left them.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -11,7 +12,7 @@ use super::log::{GROUP, Log};
 use super::shot::{Origin, Shot};
 use crate::ns::Netns;
 use crate::raw::{Binding, Socket};
-use crate::volley::Volley;
+use crate::volley::Muzzle;
 
 pub struct Device {
     pub name: &'static str,
@@ -50,8 +51,11 @@ route add unreachable 2001:db8:99::/48";
 pub struct Place {
     pub router: Netns,
     pub log: Log,
-    outside: Netns,
-    macs: HashMap<&'static str, [u8; 6]>,
+    /// At the other end of each device; and the device's MAC address.
+    ends: HashMap<&'static str, (Muzzle, [u8; 6])>,
+    /// Raw sockets of the router's that were opened, by how they are bound. Closing one takes the
+    /// kernel longer than sending through it.
+    sockets: RefCell<HashMap<(bool, Option<&'static str>, u32), Socket>>,
     names: HashMap<u32, IfName>,
 }
 
@@ -71,10 +75,8 @@ impl Place {
             router.sysctl(path, value)?;
         }
         let mut commands = String::new();
-        let mut macs = HashMap::new();
         for (n, device) in (1u8..).zip(&DEVICES) {
             let name = device.name;
-            macs.insert(name, [2, 0, 0, 0, 8, n]);
             commands += &format!(
                 "link add {name} address 02:00:00:00:08:{n:02x} type veth peer name {name} netns {}\n",
                 outside.path()
@@ -102,7 +104,11 @@ impl Place {
             Ok(names)
         })?;
         let log = Log::open(&router)?;
-        Ok(Self { router, log, outside, macs, names })
+        let end = |(n, device): (u8, &Device)| {
+            Ok((device.name, (Muzzle::new(&outside, device.name)?, [2, 0, 0, 0, 8, n])))
+        };
+        let ends = (1u8..).zip(&DEVICES).map(end).collect::<Result<_>>()?;
+        Ok(Self { router, log, ends, sockets: RefCell::default(), names })
     }
 
     #[must_use]
@@ -129,23 +135,24 @@ impl Place {
             rest = later;
             match &first.origin {
                 Origin::Device(device) => {
-                    let mac = *self.macs.get(device).context("no such device")?;
+                    let (muzzle, mac) = self.ends.get(device).context("no such device")?;
                     let frames: Vec<Vec<u8>> =
-                        now.iter().map(|(serial, shot)| shot.frame(*serial, mac)).collect();
-                    let volley = Volley::new(&self.outside, device, frames)?;
-                    volley.send(count)?;
+                        now.iter().map(|(serial, shot)| shot.frame(*serial, *mac)).collect();
+                    muzzle.send(frames.iter())?;
                 }
                 Origin::Router { device, mark } => {
-                    let binding =
-                        Binding { device: device.map(str::to_owned), mark: (*mark != 0).then_some(*mark) };
-                    self.router.enter(|| {
-                        let socket = Socket::open(first.v4(), &binding)?;
-                        for (serial, shot) in now {
-                            // EPERM and ENETUNREACH are answers, not errors.
-                            let _ = socket.send(&shot.bytes(*serial), shot.destination);
-                        }
-                        Ok(())
-                    })?;
+                    let mut sockets = self.sockets.borrow_mut();
+                    let bound = (first.v4(), *device, *mark);
+                    if !sockets.contains_key(&bound) {
+                        let mark = (*mark != 0).then_some(*mark);
+                        let binding = Binding { device: device.map(str::to_owned), mark };
+                        sockets.insert(bound, self.router.enter(|| Socket::open(first.v4(), &binding))?);
+                    }
+                    let socket = sockets.get(&bound).context("no socket")?;
+                    for (serial, shot) in now {
+                        // EPERM and ENETUNREACH are answers, not errors.
+                        let _ = socket.send(&shot.bytes(*serial), shot.destination);
+                    }
                 }
             }
         }

@@ -23,9 +23,9 @@ pub fn to_one_packet(
             (left, said) = (second.to_vec(), fault);
         } else {
             return Ok(format!(
-                "{said}\n  only when {} packets come together, the last: {}",
+                "{said}\n  only when {} packets come together; it was {}",
                 left.len(),
-                last(&left)
+                named(&said, &left)
             ));
         }
     }
@@ -43,8 +43,11 @@ pub fn to_one_packet(
     Ok(format!("{said}\n  one packet: {shot}"))
 }
 
-fn last(shots: &[(u32, Shot)]) -> String {
-    shots.last().map(|(_, shot)| shot.to_string()).unwrap_or_default()
+/// The packet whose serial number the fault tells, else the last.
+fn named(said: &str, shots: &[(u32, Shot)]) -> String {
+    let serial = said.strip_prefix("packet ").and_then(|rest| rest.split(':').next()?.parse().ok());
+    let found = shots.iter().find(|(of, _)| Some(*of) == serial).or(shots.last());
+    found.map(|(_, shot)| shot.to_string()).unwrap_or_default()
 }
 
 /// The packet with one thing less that is odd.
