@@ -2,7 +2,7 @@
 # The work is in scripts that can be called alone; their first lines explain them.
 
 .DEFAULT_GOAL := help
-.PHONY: help check test test-all demo bench cross rig-test install-tools
+.PHONY: help check test test-all demo bench cost fuzz cross rig-test install-tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,12 @@ check: ## formatting, clippy and shellcheck; warnings are errors
 
 bench: ## side by side with wg-quick: times, leaks, memory, size
 	@tests/run bench
+
+cost: ## what the rules cost a forwarded packet, beside masquerading alone
+	@tests/run cost
+
+fuzz: ## every parser on hostile bytes, TIME seconds each (default 60)
+	@tests/fuzz
 
 cross: ## the release binary for TARGET (default x86_64; see cross/targets)
 	@cross/build $(or $(TARGET),x86_64)

@@ -138,6 +138,46 @@ fn rulesets_need_no_kernel() {
 }
 
 #[test]
+fn why_needs_no_kernel_for_a_state() {
+    let r = Router::new("why");
+    std::fs::write(r.0.join("leases"), "1 02:00:00:00:00:01 192.168.1.20 tv *\n").unwrap();
+    let leases = format!("--leases {}", r.0.join("leases").display());
+    let said = r.expect(
+        &format!("why --from lan:tv --to 8.8.8.8:53/udp --state connected {leases}"),
+        3,
+        "row        3.5 DNS goes to the in-tunnel or listed resolvers only",
+    );
+    assert!(said.starts_with("blocked, while connected: LAN (br-lan) to tunnel (vpnd0)\n"), "{said}");
+    assert!(said.contains("allowed by use the router as resolver"), "{said}");
+    r.expect(
+        "why --from lan:192.168.1.20 --to 10.64.0.1:53/udp --state connected",
+        0,
+        "passes, while connected",
+    );
+    r.expect("why --from router --to 198.51.100.9 --state error", 3, "'vpnd connect'");
+    r.expect(
+        "why --from wan:192.0.2.9 --to router:22 --state connected --wan eth1=192.0.2.0/24",
+        3,
+        "WAN (eth1) to router",
+    );
+    let (code, json, _) = r.vpnd("why --from lan:br-lan --to 1.1.1.1 --state blocked --json");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &json["passes"], &json["rule"]["row"]), (3, &false.into(), &"0.0".into()));
+    assert_eq!(json["rules"]["in_force"], serde_json::Value::Null);
+    r.expect("why --from lan:tv --to example.com --state connected", 1, "names are not looked up");
+    r.expect("why --from mars --to 1.1.1.1 --state connected", 1, "is neither router nor lan:");
+    r.expect(
+        "why --from lan:10.9.9.9 --to 1.1.1.1 --state connected",
+        1,
+        "is on no LAN network; those are 192.168.1.0/24 (br-lan)",
+    );
+    r.expect("why --from lan:tv --to 1.1.1.1 --state open", 1, "'open' is none of boot");
+    r.expect("why --from router", 1, "go together");
+    r.expect("why --state connected", 1, "go together");
+    r.expect("why", 1, "the daemon is not running");
+}
+
+#[test]
 fn an_import_keeps_everything_else() {
     let r = Router::new("import");
     r.config("vpnd", &format!("# mine\n{VPND}"));

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use netns::{House, INTERNET, INTERNET6, leaks};
 use serde_json::Value;
+use vpnd::firewall::nflog_message::{self, Hook};
+use vpnd::firewall::{Nft, compile, nflog};
+use vpnd::policy::{Facts, Row, Stance, TunnelStance, compose};
 
 const NETWORK: &str = "config interface 'lan'\n\toption device 'lan0'\n\toption proto 'static'\n\
     \toption ipaddr '192.168.1.1/24'\n\toption ip6addr 'fd00:1::1/64'\n\n\
@@ -209,6 +212,24 @@ fn blocked_packets_are_listed_with_row_count_and_remedy() {
     assert!(text.contains("tv (192.168.1.2) -> 198.51.100.1 udp 9999, LAN (lan0) to nowhere"), "{text}");
     assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'), "{text:?}");
 
+    // What was blocked is what the evaluator says, of the very rules in force.
+    let leases = format!("--leases {}", router.dir.join("leases").display());
+    for (from, to, row) in [
+        ("lan:tv", "198.51.100.1:9999/udp", "0.0"),
+        ("lan:fd00:1::2", "[2001:db8:100::1]:9998/udp", "0.0"),
+        ("lan:tv", "10.64.0.2:9999/udp", "3.7"),
+        ("router", "198.51.100.1:53/udp", "3.5"),
+        ("router", "198.51.100.1:443", "3.6"),
+        ("wan:203.0.113.1", "router:22", "0.0"),
+    ] {
+        let (code, text) = router.vpnd(&format!("why --from {from} --to {to} --json {leases}"));
+        let value: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
+        assert_eq!((code, value["passes"].as_bool()), (3, Some(false)), "{text}");
+        assert_eq!(value["rule"]["row"], row, "{text}");
+        assert_eq!(value["rules"]["in_force"], true, "{text}");
+        assert!(value["generation"].as_u64() >= Some(1), "{text}");
+    }
+
     // By row, from the kernel, with a dead daemon too.
     let (unlisted, dns, source) =
         (router.row_packets("0.0"), router.row_packets("3.5"), router.row_packets("3.7"));
@@ -217,6 +238,90 @@ fn blocked_packets_are_listed_with_row_count_and_remedy() {
     assert!(router.row_packets("0.0") >= unlisted);
     let (code, text) = router.vpnd("why");
     assert!(code == 1 && text.contains("the daemon is not running"), "{text}");
+    let (code, text) = router.vpnd("why --from lan:192.168.1.2 --to 198.51.100.1");
+    assert!(code == 3 && text.contains(", in force"), "{text}");
+    assert!(router.vpnd("disarm --yes").0 == 0);
+    let (code, text) = router.vpnd("why --from lan:192.168.1.2 --to 198.51.100.1");
+    assert!(code == 0 && text.contains("no rules are in force"), "{text}");
+}
+
+/// The rules of *connected*, with a veth in the tunnel's place: what is blocked on the ways in and
+/// out of the tunnel is told of by the right row; what is not, passes.
+#[test]
+fn in_and_out_of_a_tunnel_the_right_row_is_told() {
+    let house = House::build();
+    house.sh("rtr", "ip link add vpnd0 type veth peer name t0");
+    house.sh("rtr", &format!("ip link set t0 netns {}", house.name("isp")));
+    house.sh("rtr", "ip addr add 10.64.0.2/24 dev vpnd0; ip link set vpnd0 up; ip route replace default via 10.64.0.1 dev vpnd0; sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.vpnd0.rp_filter=0");
+    house.sh(
+        "isp",
+        "ip addr add 10.64.0.1/24 dev t0; ip link set t0 up; ip route replace 192.168.0.0/16 via 10.64.0.2",
+    );
+    let tunnel = TunnelStance { device: netns::name("vpnd0"), addresses: vec![netns::net("10.64.0.2/24")] };
+    let relay = at("203.0.113.1", 51820);
+    let stance = Stance::Connected { relay, listen_port: 51821, tunnel };
+    let ruleset = compile(&compose(&stance, &netns::settings(), &Facts::default()).unwrap());
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let file = std::fs::File::open(format!("/run/netns/{}", house.name("rtr"))).unwrap();
+    let listener = std::thread::spawn(move || {
+        use std::os::fd::AsRawFd;
+        // SAFETY: the descriptor is open for the length of the call.
+        assert_eq!(unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) }, 0);
+        let nft = Nft::new("nft".into());
+        nft.apply(&ruleset).unwrap();
+        assert!(!nft.mute());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut blocked = nflog::listen().unwrap();
+            ready.send(()).unwrap();
+            let mut heard = Vec::new();
+            let end = tokio::time::Instant::now() + Duration::from_secs(5);
+            while let Ok(packets) = tokio::time::timeout_at(end, blocked.next()).await {
+                heard.extend(packets.unwrap());
+            }
+            let index = |name: &str| {
+                let name = std::ffi::CString::new(name).unwrap();
+                // SAFETY: a valid C string.
+                unsafe { libc::if_nametoindex(name.as_ptr()) }
+            };
+            (heard, [index("lan0"), index("vpnd0")])
+        })
+    });
+    is_ready.recv().unwrap();
+    let answered = {
+        // Answers pass, and so does what goes into the tunnel.
+        let echo = house.inside("isp", || UdpSocket::bind("198.51.100.1:9999").unwrap());
+        let asked = house.inside("cli", || {
+            let socket = UdpSocket::bind("192.168.1.2:0").unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            socket.send_to(b"ping", at(INTERNET, 9999)).unwrap();
+            socket
+        });
+        echo.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let (length, from) = echo.recv_from(&mut [0; 16]).unwrap();
+        assert_eq!((length, from.ip().to_string().as_str()), (4, "10.64.0.2"), "translated");
+        echo.send_to(b"pong", from).unwrap();
+        asked.recv_from(&mut [0; 16]).is_ok()
+    };
+    assert!(answered, "control: the way through the tunnel is open");
+    house.inside("cli", || send(at(INTERNET, 53), None, 3));
+    house.inside("isp", || send(at("192.168.1.2", 4444), None, 2));
+    house.inside("isp", || send(at("10.64.0.2", 4445), None, 1));
+    let (heard, [lan, vpnd0]) = listener.join().unwrap();
+    let told = |row, hook, devices: (u32, u32), port| {
+        let device = |index| Some(index).filter(|index| *index != 0);
+        let same = |packet: &&nflog_message::Packet| {
+            (packet.row, packet.hook, packet.port) == (row, hook, Some(port))
+                && (packet.input, packet.output) == (device(devices.0), device(devices.1))
+        };
+        heard.iter().filter(same).count()
+    };
+    assert_eq!(told(Row::Dns, Hook::Forward, (lan, vpnd0), 53), 3, "{heard:#?}");
+    assert_eq!(told(Row::Default, Hook::Forward, (vpnd0, lan), 4444), 2, "{heard:#?}");
+    assert_eq!(told(Row::Default, Hook::Input, (vpnd0, 0), 4445), 1, "{heard:#?}");
+    assert!(heard.iter().all(|packet| packet.port != Some(9999)), "{heard:#?}");
+    let dns = heard.iter().find(|packet| packet.row == Row::Dns).unwrap();
+    assert!(dns.mac.is_some() && dns.source.to_string() == "192.168.1.2", "{dns:?}");
 }
 
 /// One host sends as fast as it can: the list stays short, the daemon small and answering, and
@@ -293,7 +398,7 @@ fn what_cannot_be_heard_is_said() {
         assert_eq!(unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) }, 0);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _guard = runtime.enter();
-        let source = vpnd::firewall::nflog::listen().unwrap();
+        let source = nflog::listen().unwrap();
         held.send(()).unwrap();
         released.recv().unwrap();
         drop(source);

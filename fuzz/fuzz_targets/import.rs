@@ -28,11 +28,13 @@ fuzz_target!(|data: &[u8]| {
     let Ok(written) = written else { return };
     let before = uci::parse(existing).expect("it was written into");
     let after = uci::parse(&written.text).expect("what was written reads back");
-    let count = |package: &uci::Package, kind: &str| package.sections.iter().filter(|s| s.kind == kind).count();
+    let count =
+        |package: &uci::Package, kind: &str| package.sections.iter().filter(|s| s.kind == kind).count();
     assert_eq!(count(&after, "tunnel"), 1);
     assert!(count(&after, "relay") >= wanted);
     let others = |package: &uci::Package| {
-        let sections = package.sections.iter().filter(|s| !["tunnel", "relay", "vpnd"].contains(&s.kind.as_str()));
+        let sections =
+            package.sections.iter().filter(|s| !["tunnel", "relay", "vpnd"].contains(&s.kind.as_str()));
         sections.map(|s| (s.kind.clone(), values(s))).collect::<Vec<_>>()
     };
     assert_eq!(others(&before), others(&after));

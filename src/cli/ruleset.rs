@@ -12,7 +12,7 @@ use crate::firewall;
 use crate::policy::{self, Facts, Stance, TunnelStance, WanDevice};
 use crate::tunnel;
 
-const LISTEN_PORT: u16 = 51820;
+pub(super) const LISTEN_PORT: u16 = 51820;
 
 pub fn run(input: &Input) -> Outcome {
     let mut loaded = config::load(&input.config_dir);
@@ -35,7 +35,7 @@ pub fn run(input: &Input) -> Outcome {
     Ok(DONE)
 }
 
-fn stance(input: &Input, settings: &Settings) -> Result<Stance, String> {
+pub(super) fn stance(input: &Input, settings: &Settings) -> Result<Stance, String> {
     let state = input.option("state").ok_or("--state is needed: boot, blocked, connecting or connected")?;
     let listen_port = match input.option("listen-port") {
         None => LISTEN_PORT,
@@ -70,13 +70,13 @@ fn relay(input: &Input, settings: &Settings) -> Result<SocketAddr, String> {
     })
 }
 
-fn tunnel(settings: &Settings) -> Result<TunnelStance, String> {
+pub(super) fn tunnel(settings: &Settings) -> Result<TunnelStance, String> {
     let configured = settings.tunnel.as_ref().ok_or("there is no 'config tunnel' in the configuration")?;
     Ok(TunnelStance { device: tunnel::DEVICE.parse()?, addresses: configured.addresses.clone() })
 }
 
 /// The LAN as configured; the WAN as the options say.
-fn facts(input: &Input, settings: &Settings) -> Result<Facts, String> {
+pub(super) fn facts(input: &Input, settings: &Settings) -> Result<Facts, String> {
     let lan_prefixes = settings.lan.devices.iter().map(|d| (d.name.clone(), d.prefixes.clone())).collect();
     let mut wan: BTreeMap<IfName, (Vec<IpNet>, Option<Ipv4Addr>)> = BTreeMap::new();
     for text in input.all("wan") {

@@ -63,6 +63,23 @@ pub const VERBS: &[Spec] = &[
         count: (0, 0),
         does: "say what was blocked lately, or what would become of a packet (--from, --to), and what would allow it",
         options: &[
+            (
+                "from",
+                Some("WHO"),
+                "router, lan:ADDRESS, lan:DEVICE, lan:NAME (of a lease), wan:ADDRESS or tunnel:ADDRESS",
+            ),
+            (
+                "to",
+                Some("WHAT"),
+                "router or ADDRESS, with :PORT and /PROTOCOL: 1.1.1.1:53/udp, [2001:db8::1]:443, 10.0.0.1/icmp",
+            ),
+            (
+                "state",
+                Some("STATE"),
+                "as in 'ruleset', needs neither root nor daemon; default: what is in force",
+            ),
+            ("relay", Some("NAME"), "with --state; default: the first one configured"),
+            ("wan", Some("DEV=PREFIX,…"), "with --state: a WAN device and its prefixes"),
             ("leases", Some("FILE"), "dnsmasq's leases, for names; default /tmp/dhcp.leases"),
             ("json", None, "as JSON"),
         ],

@@ -49,7 +49,7 @@ const MISSING: &[&str] =
 
 /// Blocked packets are blocked all the same.
 fn unheard(daemon: &Daemon) -> Option<String> {
-    let mute = "the kernel refused the rules that tell of them (install kmod-nfnetlink-log)";
+    let mute = "the kernel refused the rules that tell of them (install kmod-nfnetlink-log and restart vpnd)";
     let trouble = if daemon.shell.mute() { Some(mute) } else { daemon.blocked.trouble() };
     trouble.map(|why| format!("reasons: 'vpnd why' does not hear of blocked packets: {why}"))
 }

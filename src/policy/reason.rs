@@ -153,6 +153,9 @@ impl Refused {
                 format!("list allow_wan_multicast '{destination}/{length}'"),
             );
         }
+        if self.to == Zone::Nowhere && self.port == Some(53) && matches!(self.protocol, 6 | 17) {
+            return self.dns();
+        }
         let listed = |other: &str| {
             if is_private(destination) {
                 format!(

@@ -12,6 +12,7 @@
 //! | `barrier.rs` | raise, lower, standing: reconciliation |
 //! | `facts.rs` | devices, prefixes, the path to a relay |
 //! | `group.rs` | LAN devices into an interface group, and whether that tells them apart |
+//! | `toward.rs` | which way the plan sends a packet |
 //! | `netlink.rs` | one request or dump, with a time limit |
 
 mod barrier;
@@ -26,6 +27,7 @@ mod route;
 mod rule;
 mod snapshot;
 pub mod sysctl;
+mod toward;
 mod watch;
 
 pub use barrier::Router;
@@ -33,4 +35,5 @@ pub use error::Error;
 pub use facts::Path;
 pub use group::grouped_devices;
 pub use plan::{GROUP_LAN, PRIORITIES, TABLE_LAN, TABLE_TUNNEL};
+pub use toward::{Toward, toward};
 pub use watch::{Changes, watch};

@@ -53,6 +53,13 @@ impl Leases {
         let by_mac = || self.0.iter().find(|lease| mac == Some(lease.mac.as_str()));
         by_address.or_else(by_mac).map(|lease| lease.name.as_str())
     }
+
+    /// The address of the host that calls itself so.
+    #[must_use]
+    pub fn address(&self, name: &str, v4: bool) -> Option<IpAddr> {
+        let called = |lease: &&Lease| lease.name == name && lease.address.is_ipv4() == v4;
+        self.0.iter().find(called).map(|lease| lease.address)
+    }
 }
 
 /// The name comes from whoever asked for a lease.
@@ -82,6 +89,18 @@ mod tests {
         assert_eq!(name("fd00:1::20", None), Some("laptop"));
         assert_eq!(name("192.168.1.21", Some("02:00:00:00:00:bb")), None);
         assert_eq!(name("192.168.1.99", None), None);
+        assert_eq!(leases.address("tv", true), Some([192, 168, 1, 20].into()));
+        assert_eq!(leases.address("tv", false), None);
+        assert_eq!(leases.address("laptop", false), Some("fd00:1::20".parse().unwrap()));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_file_panics_or_names_what_a_terminal_obeys(text in "(.{0,20}[ \n]){0,40}") {
+            for lease in Leases::parse(&text).0 {
+                assert!(lease.name.len() <= LONGEST && lease.name.bytes().all(|byte| byte.is_ascii_graphic()));
+            }
+        }
     }
 
     #[test]

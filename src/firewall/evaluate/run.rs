@@ -186,6 +186,8 @@ impl<'a> Run<'a> {
                 Some(Some(found.1))
             }
             Op::End(outcome) => Some(Some(*outcome)),
+            // Bits that are kept are read first, and without an entry there are none to read.
+            Op::SetMark { conntrack: true, and, .. } if *and != 0 && self.entry().is_none() => None,
             Op::Dnat(to) => Some(self.dnat(*to)),
             Op::Masquerade => Some(self.masquerade()),
             _ => {

@@ -27,8 +27,12 @@ use crate::volley::Volley;
 const ROUNDS: usize = 60;
 /// Packets of one measurement, in each direction.
 const PACKETS: usize = 8_192;
+/// Of counting one packet's rules.
+const TRIES: usize = 4;
 /// Connections that they belong to.
 const FLOWS: u16 = 64;
+/// What the router may say itself meanwhile (MLD reports, neighbour discovery).
+const STRAYS: u64 = 32;
 /// The contract's issue: an established forwarded packet passes at most as many of vpnd's rules.
 const MOST_RULES: usize = 8;
 
@@ -265,14 +269,14 @@ impl Lane {
         }
         let arrived = self.row.arrived()? - before;
         let wanted = if self.rules == Rules::Nothing { 0 } else { sent as u64 };
-        if arrived != wanted {
+        if !(wanted..wanted + STRAYS).contains(&arrived) {
             bail!("{}: {arrived} of {sent} packets came out of the router", self.rules.words());
         }
         Ok(took / sent as f64)
     }
 }
 
-/// Measures and prints; true unless something could not be measured.
+/// Measures and prints, and counts rules; true unless they are too many.
 ///
 /// # Errors
 /// When the kernel, `ip` or `nft` refuses something, or packets were lost.
@@ -299,10 +303,7 @@ pub fn run(seed: u64) -> Result<bool> {
     );
     print_table(&pairs, &Rules::ALL.map(Rules::words));
     println!();
-    for test in tests() {
-        println!("{}: {}", test.name, (test.work)()?);
-    }
-    Ok(true)
+    Ok(crate::suite::run(tests()))
 }
 
 /// How many rules a packet passes.
@@ -324,30 +325,43 @@ fn passed(rules: Rules) -> Result<String> {
     let ruleset = rules.ruleset()?.context("no rules of vpnd's")?;
     lane.row.router.pipe("nft", &["-j", "-f", "-"], &counted::to_json(&ruleset)?)?;
     let Lane { row, volleys, .. } = &mut lane;
-    let counts = || counted::read(&row.router, &ruleset);
     let mut said = Vec::new();
     for (volley, what) in volleys.iter().zip(DIRECTIONS) {
         let traced = trace::rules_passed(&row.router, || volley.one())?.len();
-        // Another one, as the trace is waited for with packets of the router's own.
-        let before = counts()?;
-        volley.one()?;
-        let looked_at: Vec<&str> = before
-            .iter()
-            .zip(counts()?)
-            .zip(ruleset.rules())
-            .filter(|((before, after), _)| before.looked_at != after.looked_at)
-            .map(|(_, rule)| rule.comment.as_deref().unwrap_or_default())
-            .collect();
-        if traced == 0 || looked_at.len() < traced {
-            bail!("{what}: {traced} rules traced and {} counted: the packet was not seen", looked_at.len());
+        let held = held_against(&row.router, &ruleset, volley)?;
+        if traced == 0 || held.len() < traced {
+            bail!("{what}: {traced} rules traced and {} counted: the packet was not seen", held.len());
         }
-        if looked_at.len() > MOST_RULES {
-            let held = looked_at.join("; ");
-            bail!("{what}: held against {} rules, more than {MOST_RULES}: {held}", looked_at.len());
+        if held.len() > MOST_RULES {
+            bail!("{what}: held against {} rules, more than {MOST_RULES}: {}", held.len(), held.join("; "));
         }
-        said.push(format!("{what} {traced} of {}", looked_at.len()));
+        said.push(format!("{what} {traced} of {}", held.len()));
     }
     Ok(said.join(", "))
+}
+
+/// The comments of the rules that one packet is held against. The router may say something itself
+/// meanwhile (neighbour discovery), which only adds to them: the least of some tries counts.
+fn held_against(router: &Netns, ruleset: &Ruleset, volley: &Volley) -> Result<Vec<String>> {
+    let mut least: Option<Vec<String>> = None;
+    let mut before = counted::read(router, ruleset)?;
+    for _ in 0..TRIES {
+        volley.one()?;
+        let after = counted::read(router, ruleset)?;
+        let rules = before.iter().zip(&after).zip(ruleset.rules());
+        let held: Vec<String> = rules
+            .filter(|((before, after), _)| before.looked_at != after.looked_at)
+            .map(|(_, rule)| rule.comment.as_deref().unwrap_or_default().to_owned())
+            .collect();
+        if held.len() <= MOST_RULES && !held.is_empty() {
+            return Ok(held);
+        }
+        if least.as_ref().is_none_or(|least| held.len() < least.len()) {
+            least = Some(held);
+        }
+        before = after;
+    }
+    least.context("no try")
 }
 
 const DIRECTIONS: [&str; 4] =

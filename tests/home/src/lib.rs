@@ -19,6 +19,7 @@ pub mod counted;
 pub mod demo;
 pub mod demo_ask;
 pub mod demo_wire;
+pub mod differential;
 pub mod flood;
 pub mod hand;
 pub mod home;

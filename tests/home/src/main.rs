@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use home::config::Config;
 use home::vpnd::{Rules, Vpnd};
-use home::{bench, cost, demo, mutate, native, reads, scenarios, selftest, suite, transitions};
+use home::{bench, cost, demo, differential, mutate, native, reads, scenarios, selftest, suite, transitions};
 
 const USAGE: &str = "\
 home list                         names of all tests
@@ -65,6 +65,7 @@ fn run() -> Result<bool> {
         tests.extend(reads::tests(Rc::clone(&rules)));
         tests.extend(native::tests(Rc::clone(&rules)));
         tests.extend(cost::tests());
+        tests.extend(differential::tests(args.seed));
         tests.extend(transitions::tests(Rc::clone(&rules), args.seed));
     }
     if asked("guest") || (!asked("native") && (wireguard || args.verb == "list")) {

@@ -15,17 +15,16 @@ use crate::wire::{index_of, set};
 /// Frames of one system call.
 const BATCH: usize = 64;
 
-/// A packet socket and the frames that it sends in turn.
-pub struct Volley {
+/// A packet socket without a queue: what was sent has arrived.
+pub struct Muzzle {
     socket: OwnedFd,
     address: libc::sockaddr_ll,
-    frames: Vec<Vec<u8>>,
 }
 
-impl Volley {
+impl Muzzle {
     /// # Errors
     /// When the device is not there.
-    pub fn new(ns: &Netns, device: &str, frames: Vec<Vec<u8>>) -> Result<Self> {
+    pub fn new(ns: &Netns, device: &str) -> Result<Self> {
         let (socket, index) = ns.enter(|| {
             // SAFETY: plain call; the descriptor is owned at once.
             let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
@@ -34,18 +33,69 @@ impl Volley {
             }
             // SAFETY: just made, owned by nobody else.
             let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-            // No queue in between: what is sent has arrived.
             set(&socket, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &1i32)
                 .context("PACKET_QDISC_BYPASS")?;
             Ok((socket, index_of(device)?))
         })?;
-        let kind = frames.first().and_then(|frame| frame.get(12..14)).context("no frame")?;
         // SAFETY: sockaddr_ll is plain data.
         let mut address: libc::sockaddr_ll = unsafe { zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
         address.sll_ifindex = index;
-        address.sll_protocol = u16::from_ne_bytes([kind[0], kind[1]]);
-        Ok(Self { socket, address, frames })
+        Ok(Self { socket, address })
+    }
+
+    /// Sends frames of one EtherType.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn send<'a>(&self, frames: impl ExactSizeIterator<Item = &'a Vec<u8>>) -> Result<()> {
+        let mut parts: Vec<libc::iovec> = frames
+            .map(|frame| libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() })
+            .collect();
+        let mut address = self.address;
+        if let Some(part) = parts.first().filter(|part| part.iov_len >= 14) {
+            // SAFETY: the frame is borrowed for as long as this function runs, and is long enough.
+            let kind = unsafe { std::slice::from_raw_parts(part.iov_base.cast::<u8>().add(12), 2) };
+            address.sll_protocol = u16::from_ne_bytes([kind[0], kind[1]]);
+        }
+        let mut messages: Vec<libc::mmsghdr> = parts
+            .iter_mut()
+            .map(|part| {
+                // SAFETY: mmsghdr is plain data.
+                let mut message: libc::mmsghdr = unsafe { zeroed() };
+                message.msg_hdr.msg_name = std::ptr::from_mut(&mut address).cast();
+                message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_ll>() as u32;
+                message.msg_hdr.msg_iov = part;
+                message.msg_hdr.msg_iovlen = 1;
+                message
+            })
+            .collect();
+        let mut left = messages.as_mut_slice();
+        while !left.is_empty() {
+            // SAFETY: every pointer is to a live value of this function or its caller, which the
+            // kernel only reads, but for the counts in `messages`.
+            let sent =
+                unsafe { libc::sendmmsg(self.socket.as_raw_fd(), left.as_mut_ptr(), left.len() as u32, 0) };
+            match usize::try_from(sent) {
+                Ok(sent) if sent > 0 => left = &mut left[sent..],
+                _ => bail!("sending frames: {}", std::io::Error::last_os_error()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Frames that are sent in turn, again and again.
+pub struct Volley {
+    muzzle: Muzzle,
+    frames: Vec<Vec<u8>>,
+}
+
+impl Volley {
+    /// # Errors
+    /// When the device is not there.
+    pub fn new(ns: &Netns, device: &str, frames: Vec<Vec<u8>>) -> Result<Self> {
+        Ok(Self { muzzle: Muzzle::new(ns, device)?, frames })
     }
 
     /// Sends the first frame.
@@ -53,7 +103,7 @@ impl Volley {
     /// # Errors
     /// What the kernel answers.
     pub fn one(&self) -> Result<()> {
-        self.batch(0, 1).map(drop)
+        self.muzzle.send(self.frames.iter().take(1))
     }
 
     /// Sends `count` frames in turn; nanoseconds of this thread's processor time.
@@ -64,40 +114,12 @@ impl Volley {
         let before = processor_time()?;
         let mut sent = 0;
         while sent < count {
-            sent += self.batch(sent, BATCH.min(count - sent))?;
+            let from = sent % self.frames.len();
+            let batch = self.frames.iter().skip(from).take(BATCH.min(count - sent));
+            sent += batch.len();
+            self.muzzle.send(batch)?;
         }
         Ok(processor_time()? - before)
-    }
-
-    fn batch(&self, first: usize, count: usize) -> Result<usize> {
-        let frame = |at: usize| self.frames.get(at % self.frames.len()).map_or(&[][..], Vec::as_slice);
-        let mut parts: Vec<libc::iovec> = (first..first + count)
-            .map(|at| libc::iovec {
-                iov_base: frame(at).as_ptr().cast_mut().cast(),
-                iov_len: frame(at).len(),
-            })
-            .collect();
-        let mut messages: Vec<libc::mmsghdr> = parts
-            .iter_mut()
-            .map(|part| {
-                // SAFETY: mmsghdr is plain data.
-                let mut message: libc::mmsghdr = unsafe { zeroed() };
-                message.msg_hdr.msg_name = std::ptr::from_ref(&self.address).cast_mut().cast();
-                message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_ll>() as u32;
-                message.msg_hdr.msg_iov = part;
-                message.msg_hdr.msg_iovlen = 1;
-                message
-            })
-            .collect();
-        // SAFETY: every pointer is to a live value of this function or of `self`, which the kernel
-        // only reads, but for the counts in `messages`.
-        let sent = unsafe {
-            libc::sendmmsg(self.socket.as_raw_fd(), messages.as_mut_ptr(), messages.len() as u32, 0)
-        };
-        match usize::try_from(sent) {
-            Ok(sent) if sent > 0 => Ok(sent),
-            _ => bail!("sending frames: {}", std::io::Error::last_os_error()),
-        }
     }
 }
 
