@@ -17,8 +17,10 @@ use crate::config::{IfName, Lan};
 use crate::machine::Stored;
 
 mod generations;
+mod trial;
 
 pub use generations::{Generation, uptime};
+pub use trial::{TrialNote, Undone};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

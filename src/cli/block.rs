@@ -40,7 +40,8 @@ pub fn run(input: &Input) -> Outcome {
 /// The configuration; without a good one the LAN list that was kept; without that, contract
 /// section 0's "neither": forwarding closed, the owner still answered.
 pub fn settings(input: &Input, state: &StateDir) -> (Settings, String) {
-    let config::Loaded { settings, problems, .. } = config::load(&input.config_dir);
+    let file = state.settings_to_trust(input.config_dir.join("vpnd"));
+    let config::Loaded { settings, problems, .. } = config::load_from(&file, &input.config_dir);
     if problems.is_empty() {
         return (settings, "the configuration".to_owned());
     }

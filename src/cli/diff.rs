@@ -70,6 +70,10 @@ fn sentences(run: &RunDir, generation: &Generation) -> Result<Vec<Sentence>, Str
         .ok_or_else(|| format!("what is remembered of generation {number} is damaged"))
 }
 
+fn items(sentence: &Sentence) -> Vec<&str> {
+    sentence.items.split(' ').filter(|item| !item.is_empty()).collect()
+}
+
 /// What a sentence means when it is in one of the two only.
 fn verb(kind: Kind, now: bool) -> &'static str {
     match (kind, now) {
@@ -82,7 +86,7 @@ fn verb(kind: Kind, now: bool) -> &'static str {
 
 fn row(found: &Difference) -> Value {
     let list = |all: &[Sentence], now: bool| -> Value {
-        let one = |sentence: &Sentence| json!({ "what": verb(sentence.kind, now), "text": sentence.words(), "items": sentence.items });
+        let one = |sentence: &Sentence| json!({ "what": verb(sentence.kind, now), "text": sentence.words(), "items": items(sentence) });
         all.iter().map(one).collect()
     };
     json!({
@@ -103,8 +107,9 @@ fn human(old: &Generation, new: &Generation, found: &[Difference]) -> String {
         for (all, now) in [(&difference.now, true), (&difference.gone, false)] {
             for sentence in all {
                 let sign = if now { '+' } else { '-' };
-                let shown = sentence.items.get(..SHOWN).unwrap_or(&sentence.items).join(" ");
-                let more = sentence.items.len().saturating_sub(SHOWN);
+                let items = items(sentence);
+                let shown = items.get(..SHOWN).unwrap_or(&items).join(" ");
+                let more = items.len().saturating_sub(SHOWN);
                 let more = if more > 0 { format!(" and {more} more") } else { String::new() };
                 let line = format!("  {sign} {}: {} {shown}", verb(sentence.kind, now), sentence.words());
                 let _ = writeln!(out, "{}{more}", line.trim_end());
@@ -172,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_long_list_is_cut_for_people_only() {
-        let items = (0..20).map(|n| format!("10.0.{n}.0/24")).collect();
+        let items = (0..20).map(|n| format!("10.0.{n}.0/24")).collect::<Vec<_>>().join(" ");
         let row_of = crate::policy::Row::ListedWan;
         let (what, way, details) = ("x".to_owned(), String::new(), "to".to_owned());
         let sentence = Sentence { row: row_of, kind: Kind::Passes, what, way, details, items };

@@ -94,9 +94,18 @@ fn age(generation: &Generation, now: u64) -> String {
     format!("{} ago", span(now.saturating_sub(generation.uptime)))
 }
 
+/// What `look` sees of the kernel, and the generations of that moment: where a new one came in
+/// between, it looks again.
+pub fn beside<T>(run: &RunDir, look: impl Fn() -> T) -> (T, Vec<Generation>) {
+    let before = run.generations();
+    let seen = look();
+    let all = run.generations();
+    if all.last() == before.last() { (seen, all) } else { (look(), all) }
+}
+
 pub fn run(input: &Input) -> Outcome {
-    let all = RunDir::new(&input.run_dir).generations();
-    let (table, now) = (kernel::table(), uptime());
+    let (table, all) = beside(&RunDir::new(&input.run_dir), kernel::table);
+    let now = uptime();
     let standing = standing(&table, &all);
     let words = if input.flag("json") {
         let mut value = standing.json();

@@ -60,6 +60,8 @@ pub struct Kept {
     pub generations: Vec<Generation>,
     /// Seconds since boot.
     pub uptime: u64,
+    /// Settings wait for a confirmation.
+    pub on_trial: bool,
 }
 
 /// The verdict of `vpnd status`.
@@ -281,7 +283,9 @@ fn on_its_own(table: &Table, kernel: &Kernel, kept: &Kept, who: &str) -> Report 
 fn beside(daemon: &Daemon, kernel: &Kernel, kept: &Kept) -> Vec<String> {
     let mut out = Vec::new();
     let stands = matches!(kernel.table, Ok(Some(_)));
-    if let older @ Standing::Older(..) = standing(&kernel.table, &kept.generations) {
+    // A daemon that answers has said which rules it put.
+    let alone = !matches!(daemon, Daemon::Answers(_));
+    if let (true, older @ Standing::Older(..)) = (alone, standing(&kernel.table, &kept.generations)) {
         out.extend(older.trouble());
     }
     let booting = matches!(&kernel.table, Ok(Some(table)) if table.state == PolicyState::Boot);

@@ -1,5 +1,6 @@
 //! The verbs: one file per group. Exit codes are in docs/cli.md.
 
+mod apply;
 mod args;
 mod ask;
 mod block;
@@ -65,6 +66,7 @@ fn dispatch(verb: &str, input: &Input) -> Outcome {
         "why" => why::run(input),
         "generations" => generations::run(input),
         "diff" => diff::run(input),
+        "apply" => apply::run(input),
         _ => ask::run(verb, input),
     }
 }

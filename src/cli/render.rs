@@ -62,6 +62,9 @@ pub fn human(seen: &Seen) -> String {
             Err(why) => format!("cannot be looked at: {why}"),
         },
     );
+    if let Some(trial) = on_trial(seen) {
+        row("on trial", trial);
+    }
     row("wanted", wanted(seen));
     row("armed", if seen.kept.armed { "yes: blocked after a reboot, too" } else { "no" }.to_owned());
     out.truncate(out.trim_end().len());
@@ -75,6 +78,21 @@ fn told_by_daemon(out: &mut String, status: &Status) {
             [&relay.city, &relay.country].into_iter().filter(|p| !p.is_empty()).map(String::as_str).collect();
         let place = if place.is_empty() { String::new() } else { format!(" ({})", place.join(", ")) };
         let _ = writeln!(out, "  {:10} {}{place}, {}", "relay", relay.name, relay.endpoint);
+    }
+}
+
+/// Settings that nobody confirmed yet.
+fn on_trial(seen: &Seen) -> Option<String> {
+    match &seen.daemon {
+        Daemon::Answers(status) => status.trial.as_ref().map(|trial| {
+            format!(
+                "changed settings, for {} more; 'vpnd apply --confirm' keeps them, else the former come back",
+                span(trial.left_s)
+            )
+        }),
+        _ => seen.kept.on_trial.then(|| {
+            "changed settings that nobody confirmed; the former come back when the daemon starts".to_owned()
+        }),
     }
 }
 
@@ -118,6 +136,7 @@ pub fn json(seen: &Seen) -> String {
         },
         "generation": standing(&kernel.table, &seen.kept.generations).json(),
         "armed": seen.kept.armed,
+        "on_trial": seen.kept.on_trial,
         "wanted": seen.kept.wanted,
         "daemon": { "running": running, "trouble": trouble, "status": status },
     });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::args::Input;
 use super::judge::{self, Daemon, Kept, Kernel, Report, Word};
-use super::{Outcome, kernel, render, text};
+use super::{Outcome, generations, kernel, render, text};
 use crate::control::client::{self, Error};
 use crate::control::{Reply, Request};
 use crate::state::{RunDir, uptime};
@@ -58,12 +58,12 @@ fn settled(input: &Input) -> Seen {
 /// One look at all three witnesses.
 pub fn look(input: &Input) -> Seen {
     let daemon = ask(input);
-    let kernel = kernel::look();
+    let (kernel, generations) = generations::beside(&RunDir::new(&input.run_dir), kernel::look);
     let state = input.state();
     let (wanted, trouble) = state.read_wanted();
-    let generations = RunDir::new(&input.run_dir).generations();
     let trouble = trouble.map(|e| e.to_string());
-    let kept = Kept { armed: state.armed(), wanted, trouble, generations, uptime: uptime() };
+    let (armed, on_trial) = (state.armed(), state.on_trial());
+    let kept = Kept { armed, wanted, trouble, generations, uptime: uptime(), on_trial };
     let report = judge::judge(&daemon, &kernel, &kept);
     Seen { daemon, kernel, kept, report }
 }

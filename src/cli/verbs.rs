@@ -129,6 +129,22 @@ pub const VERBS: &[Spec] = &[
         ],
     },
     Spec {
+        verb: "apply",
+        values: "",
+        count: (0, 0),
+        does: "put changed settings in force and say what they change; on trial where they could cut you off",
+        options: &[
+            ("dry-run", None, "only say what they would change"),
+            (
+                "confirm-within",
+                Some("SECONDS"),
+                "on trial in any case, for so long (default 60, where needed)",
+            ),
+            ("confirm", None, "keep the settings that are on trial"),
+            ("undo", None, "go back at once from those that are on trial"),
+        ],
+    },
+    Spec {
         verb: "generations",
         values: "",
         count: (0, 0),

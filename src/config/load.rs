@@ -35,9 +35,16 @@ pub struct Loaded {
 /// what is wrong is in [`Loaded::problems`], in the order vpnd, network, firewall.
 #[must_use]
 pub fn load(config_dir: &Path) -> Loaded {
+    load_from(&config_dir.join("vpnd"), config_dir)
+}
+
+/// As [`load`], with another file in the place of `config_dir`'s `vpnd`.
+#[must_use]
+pub fn load_from(vpnd_file: &Path, config_dir: &Path) -> Loaded {
     let report = |name: &str| Report::new(config_dir.join(name).display().to_string());
-    let (mut vpnd, mut network, mut firewall) = (report("vpnd"), report("network"), report("firewall"));
-    let settings = match read_package(&config_dir.join("vpnd")) {
+    let mut vpnd = Report::new(vpnd_file.display().to_string());
+    let (mut network, mut firewall) = (report("network"), report("firewall"));
+    let settings = match read_package(vpnd_file) {
         Ok(package) => settings(&package, config_dir, &mut vpnd, &mut network, &mut firewall),
         Err(fault) => {
             fault.into_problem(&mut vpnd);

@@ -13,7 +13,7 @@ mod settings;
 pub mod uci;
 mod value;
 
-pub use load::{Loaded, load};
+pub use load::{Loaded, load, load_from};
 pub use names::{IfName, Mark, RelayName, WireguardKey};
 pub use problem::Problem;
 pub use settings::{

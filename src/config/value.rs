@@ -48,6 +48,28 @@ pub(super) fn interface_address(text: &str) -> Parsed<IpNet> {
         .map_err(|_| "is no address like 192.0.2.1/24 or 2001:db8::1/64".to_owned())
 }
 
+/// An address inside the tunnel, as a provider hands it out.
+pub(super) fn tunnel_address(text: &str) -> Parsed<IpNet> {
+    let net = interface_address(text)?;
+    if let Some(what) = unfit(net.addr()).filter(|what| *what != "link-local") {
+        return Err(format!("is {what}; the tunnel's own address is needed"));
+    }
+    if net.prefix_len() == 0 {
+        return Err("covers the whole internet; a host's /32 or /128 is usual".to_owned());
+    }
+    Ok(net)
+}
+
+/// What a tunnel with these addresses can have as MTU, in bytes: IPv6 needs 1280 (RFC 8200,
+/// section 5), IPv4 576 (RFC 1122, section 3.3.2).
+pub(super) fn tunnel_mtu(text: &str, addresses: &[IpNet]) -> Parsed<u16> {
+    let least: u16 = if addresses.iter().any(|net| net.addr().is_ipv6()) { 1280 } else { 576 };
+    match text.parse::<u16>() {
+        Ok(mtu) if mtu >= least => Ok(mtu),
+        _ => Err(format!("is no MTU; {least} to 65535 bytes, or nothing to take it from the path")),
+    }
+}
+
 pub(super) fn prefix(text: &str) -> Parsed<IpNet> {
     interface_address(text).map(|net| net.trunc())
 }

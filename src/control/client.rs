@@ -174,6 +174,9 @@ fn understood(socket: &Path, request: &Request, code: u16, body: &[u8]) -> Resul
         Request::Status => {
             serde_json::from_slice(body).map(|s| Reply::Status(Box::new(s))).map_err(|_| garbled("status"))
         }
+        Request::Apply(_) => {
+            serde_json::from_slice(body).map(|a| Reply::Applied(Box::new(a))).map_err(|_| garbled("applied"))
+        }
         Request::Blocked => {
             serde_json::from_slice(body).map(Reply::Blocked).map_err(|_| garbled("blocked packets"))
         }

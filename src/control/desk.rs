@@ -180,6 +180,7 @@ fn error(code: u16, words: &str) -> Rendered {
 fn rendered(reply: Result<Reply, Refusal>) -> Rendered {
     match reply {
         Ok(Reply::Status(status)) => (200, serde_json::to_value(*status).unwrap_or(Value::Null)),
+        Ok(Reply::Applied(applied)) => (200, serde_json::to_value(*applied).unwrap_or(Value::Null)),
         Ok(Reply::Blocked(list)) => (200, serde_json::to_value(list).unwrap_or(Value::Null)),
         Ok(Reply::Relays(relays)) => (200, json!({ "relays": relays })),
         Ok(Reply::Done { notes }) => (200, json!({ "done": true, "notes": notes })),

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::types::Request;
+use super::types::{Apply, Request};
 use crate::config::{IfName, RelayName};
 
 /// A status code and what was wrong, for the client.
@@ -50,7 +50,7 @@ pub fn read(method: &str, target: &str, body: &[u8]) -> Result<Request, Wrong> {
     let wanted = match path {
         "/v1/status" | "/v1/relays" | "/v1/blocked" => "GET",
         "/v1/connect" | "/v1/disconnect" | "/v1/reconnect" | "/v1/lockdown" | "/v1/disarm" | "/v1/reload"
-        | "/v1/lease" => "POST",
+        | "/v1/lease" | "/v1/apply" | "/v1/confirm" | "/v1/undo" => "POST",
         _ => {
             return Err(Wrong(404, "there is no such path; see docs/cli.md".to_owned()));
         }
@@ -77,12 +77,21 @@ pub fn read(method: &str, target: &str, body: &[u8]) -> Result<Request, Wrong> {
             let body: LeaseBody = json_body(body)?;
             Request::Lease { device: body.device, server: body.server }
         }
+        "/v1/apply" => {
+            let ask: Apply = json_or_empty(body)?;
+            if ask.confirm_within.is_some_and(|seconds| !(1..=3600).contains(&seconds)) {
+                return Err(wrong("confirm_within: 1 to 3600 seconds"));
+            }
+            Request::Apply(ask)
+        }
         other => {
             let EmptyBody {} = json_or_empty(body)?;
             match other {
                 "/v1/disconnect" => Request::Disconnect,
                 "/v1/reconnect" => Request::Reconnect,
                 "/v1/disarm" => Request::Disarm,
+                "/v1/confirm" => Request::Confirm,
+                "/v1/undo" => Request::Undo,
                 _ => Request::Reload,
             }
         }
@@ -106,6 +115,9 @@ pub fn write(request: &Request) -> (&'static str, String, String) {
         Request::Lockdown { on } => post("/v1/lockdown", json!({ "on": on })),
         Request::Disarm => post("/v1/disarm", json!({})),
         Request::Reload => post("/v1/reload", json!({})),
+        Request::Apply(ask) => post("/v1/apply", json!(ask)),
+        Request::Confirm => post("/v1/confirm", json!({})),
+        Request::Undo => post("/v1/undo", json!({})),
         Request::Lease { device, server } => post("/v1/lease", json!({ "device": device, "server": server })),
     }
 }
@@ -190,6 +202,16 @@ mod tests {
             Request::Relays { filter: None },
             Request::Relays { filter: Some("São Paulo & 100%".into()) },
             Request::Reload,
+            Request::Apply(Apply::default()),
+            Request::Apply(Apply {
+                dry_run: true,
+                confirm_within: Some(3600),
+                address: Some("fe80::1".parse().unwrap()),
+                device: Some("br-lan".parse().unwrap()),
+                port: Some(22),
+            }),
+            Request::Confirm,
+            Request::Undo,
             Request::Lease { device: "eth0.2".parse().unwrap(), server: Some([192, 0, 2, 1].into()) },
             Request::Lease { device: "wan".parse().unwrap(), server: None },
         ];
@@ -225,6 +247,18 @@ mod tests {
             ("POST", "/v1/lockdown", "", 400),
             ("POST", "/v1/lockdown", r#"{"on":"yes"}"#, 400),
             ("POST", "/v1/disconnect", r#"{"on":true}"#, 400),
+            ("GET", "/v1/apply", "", 405),
+            ("POST", "/v1/apply", r#"{"confirm_within":0}"#, 400),
+            ("POST", "/v1/apply", r#"{"confirm_within":3601}"#, 400),
+            ("POST", "/v1/apply", r#"{"confirm_within":-1}"#, 400),
+            ("POST", "/v1/apply", r#"{"address":"localhost"}"#, 400),
+            ("POST", "/v1/apply", r#"{"device":"a b"}"#, 400),
+            ("POST", "/v1/apply", r#"{"port":70000}"#, 400),
+            ("POST", "/v1/apply", r#"{"force":true}"#, 400),
+            ("POST", "/v1/apply", "[true]", 400),
+            ("POST", "/v1/confirm", r#"{"yes":1}"#, 400),
+            ("GET", "/v1/undo", "", 405),
+            ("POST", "/v1/apply", "", 200),
             ("POST", "/v1/lease", r#"{"device":"../x"}"#, 400),
             ("POST", "/v1/lease", r#"{"device":"wan","server":"::1"}"#, 400),
             ("POST", "/v1/disconnect", "", 200),

@@ -30,11 +30,45 @@ pub enum Request {
     Blocked,
     /// Read the configuration again.
     Reload,
+    /// Take changed settings.
+    Apply(Apply),
+    /// Keep settings that are on trial.
+    Confirm,
+    /// Go back from settings that are on trial.
+    Undo,
     /// The DHCP client on `device` has a lease from `server` (contract 2.3); None: it lost it.
     Lease {
         device: IfName,
         server: Option<Ipv4Addr>,
     },
+}
+
+/// How changed settings are to be taken.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Apply {
+    /// Only say what would change.
+    pub dry_run: bool,
+    /// On trial in any case, for so many seconds: 1 to 3600. None: 60, and only where needed.
+    pub confirm_within: Option<u16>,
+    /// Where the person's session comes from; None: not known.
+    pub address: Option<IpAddr>,
+    /// Of a link-local address.
+    pub device: Option<IfName>,
+    /// The TCP port of the router that the session goes to.
+    pub port: Option<u16>,
+}
+
+/// What changed settings change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// In terms of traffic, one sentence each.
+    pub changes: Vec<String>,
+    /// Why they need a confirmation.
+    pub reasons: Vec<String>,
+    /// Seconds for it; None: they stay without.
+    pub trial_s: Option<u16>,
+    pub notes: Vec<String>,
 }
 
 /// A request on its way to the daemon. Dropping `reply` unanswered answers "unavailable".
@@ -48,6 +82,7 @@ pub struct Call {
 pub enum Reply {
     Status(Box<Status>),
     Relays(Vec<RelayStatus>),
+    Applied(Box<Applied>),
     Blocked(BlockedList),
     /// `notes`: what the person should know though it worked ("blocked again after reboot: …").
     Done {
@@ -135,6 +170,9 @@ pub struct Status {
     pub policy: Option<PolicyStatus>,
     #[serde(default)]
     pub device: Option<DeviceStatus>,
+    /// Settings wait for a confirmation.
+    #[serde(default)]
+    pub trial: Option<TrialStatus>,
     /// Contract 2.9: services open to the WAN, as the configuration lists them.
     #[serde(default)]
     pub wan_services: Vec<String>,
@@ -223,6 +261,12 @@ pub struct BlockedStatus {
     /// Seconds since the first and the last of them.
     pub first_s: u64,
     pub last_s: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrialStatus {
+    /// Seconds until the former settings come back.
+    pub left_s: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

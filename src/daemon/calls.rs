@@ -50,6 +50,9 @@ impl Daemon {
                 notes.extend(self.inputs.warnings.clone());
                 Ok(Reply::Done { notes })
             }
+            Request::Apply(ask) => self.apply(ask).await,
+            Request::Confirm => self.confirm(),
+            Request::Undo => self.undo().await,
             Request::Lease { device, server } => {
                 self.inputs.lease(&device, server).map_err(Refusal::failed)?;
                 self.look().await;

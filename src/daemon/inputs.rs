@@ -1,8 +1,9 @@
 //! What comes in from files and from the kernel.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{self, IfName, Lan, Settings};
@@ -25,12 +26,23 @@ pub(super) struct Inputs {
     pub online: bool,
     pub leases: BTreeMap<IfName, Ipv4Addr>,
     pub router: Router,
+    /// The file that the settings in force come from, as it was then, if it was good.
+    pub text: Option<Vec<u8>>,
+    pub vpnd_file: PathBuf,
+    /// Read in its place: the copy of former settings that could not be put back.
+    pub instead: Option<PathBuf>,
     config_dir: PathBuf,
     run: RunDir,
 }
 
+/// The configuration as it was read, and the bytes of its main file; None: it changed meanwhile.
+pub(super) struct Read {
+    pub loaded: config::Loaded,
+    pub text: Option<Vec<u8>>,
+}
+
 impl Inputs {
-    pub fn open(dirs: &Dirs, state: &StateDir) -> Result<Self, Error> {
+    pub fn open(dirs: &Dirs, state: &StateDir, instead: Option<PathBuf>) -> Result<Self, Error> {
         let run = RunDir::new(&dirs.run);
         let mut inputs = Self {
             settings: Arc::new(Settings::fallback(Lan::default())),
@@ -40,16 +52,37 @@ impl Inputs {
             online: false,
             leases: run.leases(),
             router: Router::open()?,
+            text: None,
+            vpnd_file: dirs.config.join("vpnd"),
+            instead,
             config_dir: dirs.config.clone(),
             run,
         };
-        inputs.load(state);
+        let read = inputs.read();
+        inputs.take(read, state, true);
         Ok(inputs)
     }
 
-    /// Reads the configuration. What it cannot say of the LAN, the kept list does.
-    fn load(&mut self, state: &StateDir) {
-        let config::Loaded { mut settings, problems, warnings } = config::load(&self.config_dir);
+    /// Reads the configuration; the bytes are those that were read, unless somebody writes without
+    /// end.
+    pub fn read(&self) -> Read {
+        let file = self.instead.as_ref().unwrap_or(&self.vpnd_file);
+        let mut before = bytes(file);
+        for _ in 0..3 {
+            let loaded = config::load_from(file, &self.config_dir);
+            let after = bytes(file);
+            if after == before {
+                return Read { loaded, text: after };
+            }
+            before = after;
+        }
+        Read { loaded: config::load_from(file, &self.config_dir), text: None }
+    }
+
+    /// Makes what was read the settings that count. What it cannot say of the LAN, the kept list
+    /// does; `keep`: it becomes the kept list.
+    pub fn take(&mut self, read: Read, state: &StateDir, keep: bool) -> Event {
+        let config::Loaded { mut settings, problems, warnings } = read.loaded;
         self.broken = problems.iter().map(ToString::to_string).collect();
         self.warnings = warnings.iter().map(ToString::to_string).collect();
         if !self.broken.is_empty() {
@@ -58,14 +91,13 @@ impl Inputs {
                 Ok(None) => {}
                 Err(error) => self.warnings.push(error.to_string()),
             }
-        } else if let Err(error) = state.keep_lan(&settings.lan) {
-            self.warnings.push(error.to_string());
+        } else {
+            self.text = read.text;
+            if keep {
+                self.warnings.extend(state.keep_lan(&settings.lan).err().map(|error| error.to_string()));
+            }
         }
         self.settings = Arc::new(settings);
-    }
-
-    pub fn reload(&mut self, state: &StateDir) -> Event {
-        self.load(state);
         Event::Settings { settings: Arc::clone(&self.settings), broken: self.broken.clone() }
     }
 
@@ -143,6 +175,16 @@ impl Inputs {
         self.leases = self.run.leases();
         Ok(())
     }
+}
+
+/// At most as many as the reader of configurations takes.
+fn bytes(path: &Path) -> Option<Vec<u8>> {
+    // Asked before opening: opening a pipe waits for its writer.
+    std::fs::metadata(path).ok()?.is_file().then_some(())?;
+    let mut text = Vec::new();
+    let most = config::uci::MAX_BYTES as u64 + 1;
+    std::fs::File::open(path).ok()?.take(most).read_to_end(&mut text).ok()?;
+    Some(text)
 }
 
 /// For choosing ports only, not for keys.

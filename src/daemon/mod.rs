@@ -11,6 +11,7 @@ mod inputs;
 mod report;
 mod shell;
 mod timers;
+mod trial;
 mod watchdog;
 
 use std::collections::VecDeque;
@@ -29,6 +30,7 @@ use crate::state::StateDir;
 use blocked::Blocked;
 use inputs::Inputs;
 use shell::Shell;
+use trial::Trial;
 
 /// Events come in bursts (netifd takes a device down and up): looked at once they pause.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -84,6 +86,9 @@ struct Daemon {
     /// The facts that the machine knows, and why the next event comes where it does not say itself.
     told: Facts,
     because: Option<String>,
+    trial: Option<Trial>,
+    /// That settings were taken back, for people.
+    undone: Option<String>,
     _server: control::Server,
 }
 
@@ -106,7 +111,9 @@ impl Signals {
 impl Daemon {
     async fn start(dirs: &Dirs, nft: &Path) -> Result<Self, Error> {
         let state = StateDir::new(&dirs.state);
-        let mut inputs = Inputs::open(dirs, &state)?;
+        let (undone, instead) = trial::left_over(&state, &dirs.config.join("vpnd"))
+            .map_or((None, None), |back| (Some(back.words), back.instead));
+        let mut inputs = Inputs::open(dirs, &state, instead)?;
         if !inputs.settings.enabled {
             return Err(Error::SwitchedOff(dirs.config.join("vpnd").display().to_string()));
         }
@@ -126,6 +133,8 @@ impl Daemon {
             blocked: Blocked::new(),
             told,
             because: None,
+            trial: None,
+            undone,
             _server: control::serve(&dirs.run, sender)?,
         };
         daemon.run_effects(effects).await;
@@ -145,6 +154,7 @@ impl Daemon {
                 () = tokio::time::sleep(watchdog::PULSE) => {}
                 _ = signals.terminate.recv() => return Ok(()),
                 _ = signals.interrupt.recv() => return Ok(()),
+                () = sleep_until(self.trial.as_ref().map(|trial| trial.until)) => self.time_is_up().await,
                 _ = signals.reload.recv() => self.reload().await,
                 event = self.shell.event() => self.feed(event).await,
                 () = sleep_until(look) => {
@@ -224,7 +234,9 @@ impl Daemon {
     }
 
     async fn reload(&mut self) {
-        let event = self.inputs.reload(&self.shell.state);
+        self.put_back_again();
+        let read = self.inputs.read();
+        let event = self.inputs.take(read, &self.shell.state, self.trial.is_none());
         self.feed(event).await;
         self.look().await;
     }

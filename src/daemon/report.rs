@@ -6,11 +6,13 @@ use crate::routing::{grouped_devices, sysctl};
 use crate::tunnel;
 
 use super::Daemon;
+use super::trial::Trial;
 
 pub(super) fn status(daemon: &Daemon) -> Status {
     let view = daemon.machine.view();
     let mut warnings: Vec<_> = view.warnings.iter().map(|warning| warning.0.clone()).collect();
     warnings.extend(daemon.inputs.warnings.clone());
+    warnings.extend(daemon.undone.clone());
     if daemon.shell.barrier {
         warnings.extend(sysctl::strict_devices(&daemon.inputs.facts).iter().map(validated));
         warnings.extend(grouped_devices(&daemon.inputs.facts).iter().map(grouped));
@@ -32,6 +34,7 @@ pub(super) fn status(daemon: &Daemon) -> Status {
             generation: daemon.shell.generation,
         }),
         device: device(),
+        trial: daemon.trial.as_ref().map(Trial::status),
         wan_services: daemon.inputs.settings.allow_wan_service.iter().map(service).collect(),
         missing_layers: MISSING.iter().map(ToString::to_string).chain(unheard(daemon)).collect(),
         warnings,

@@ -162,14 +162,24 @@ fn json(command: NfCmd<'_>) -> String {
     serde_json::to_value(command).map(spelled_for_nft).unwrap_or_default().to_string()
 }
 
-/// The crate writes the one statement without arguments as a bare word, which nft refuses.
+/// The crate writes the one statement without arguments as a bare word, which nft refuses, and flags
+/// in an order that differs from run to run.
 fn spelled_for_nft(value: Value) -> Value {
     match value {
         Value::String(word) if word == "notrack" => json!({ "notrack": null }),
         Value::Array(list) => list.into_iter().map(spelled_for_nft).collect(),
-        Value::Object(map) => map.into_iter().map(|(key, value)| (key, spelled_for_nft(value))).collect(),
+        Value::Object(map) => {
+            map.into_iter().map(in_order).map(|(key, value)| (key, spelled_for_nft(value))).collect()
+        }
         other => other,
     }
+}
+
+fn in_order((key, mut value): (String, Value)) -> (String, Value) {
+    if let (true, Some(flags)) = (key == "flags", value.as_array_mut()) {
+        flags.sort_by(|one, other| one.as_str().cmp(&other.as_str()));
+    }
+    (key, value)
 }
 
 impl fmt::Display for Ruleset {

@@ -8,6 +8,7 @@
 //! allows in every one; `rows/` holds one file per group of rows.
 
 mod blocked;
+mod changes;
 mod clause;
 mod compose;
 mod connected;
@@ -30,6 +31,7 @@ mod tests;
 mod way;
 mod zones;
 
+pub use changes::{Asker, changes, risks};
 pub use clause::{Action, Clause, Family, Match, Proto, Quoted};
 pub use compose::{Policy, compose};
 pub use difference::{Difference, difference};

@@ -297,22 +297,17 @@ mod tests {
         assert_eq!(temp.add("blocked", "bb", "y"), 4, "its number is taken all the same");
     }
 
+    /// Two processes that both saw the same last number.
     #[test]
     fn two_writers_get_two_numbers() {
         let temp = Temp::new("race");
-        std::thread::scope(|scope| {
-            for writer in 0..4 {
-                let run = temp.0.clone();
-                scope.spawn(move || {
-                    for n in 0..4 {
-                        run.add_generation("blocked", &format!("{writer}{n}"), "", String::new).unwrap();
-                    }
-                });
-            }
-        });
-        let mut hashes: Vec<_> = temp.0.generations().into_iter().map(|g| g.hash).collect();
-        hashes.sort();
-        hashes.dedup();
-        assert_eq!((hashes.len(), temp.numbers()), (16, (1..=16).collect()));
+        temp.add("boot", "aa", "x");
+        let mut late = temp.0.generations().remove(0);
+        late.hash = "bb".to_owned();
+        temp.0.put(&mut late, "y").unwrap();
+        assert_eq!((late.number, temp.numbers()), (2, vec![1, 2]));
+        let hashes: Vec<_> = temp.0.generations().into_iter().map(|generation| generation.hash).collect();
+        assert_eq!(hashes, ["aa", "bb"], "neither took the other's place");
+        assert_eq!(temp.0.generation_rules(1).unwrap().as_deref(), Some("x"));
     }
 }

@@ -69,7 +69,7 @@ pub fn kernel(words: &str) -> Kernel {
 
 pub fn kept(armed: bool) -> Kept {
     let wanted = armed.then(|| Stored { connect: true, ..Stored::default() });
-    Kept { armed, wanted, trouble: None, generations: Vec::new(), uptime: 1000 }
+    Kept { armed, wanted, trouble: None, generations: Vec::new(), uptime: 1000, on_trial: false }
 }
 
 #[test]
@@ -151,6 +151,7 @@ fn rules_that_vpnd_did_not_put_are_not_vouched_for_without_a_daemon() {
         ("dead", "a1b2c3d4e5f60718 02", Word::Blocked, "table", Some("generation 1 is in force again")),
         // The daemon's own word on its hash counts more than a list that could not be written.
         ("error", "01 02", Word::Blocked, "no relay answers", None),
+        ("error", "a1b2c3d4e5f60718 02", Word::Blocked, "no relay answers", None),
         ("dead", "", Word::Blocked, "table", None),
     ] {
         let kept = Kept { generations: noted(hashes), ..kept(true) };
@@ -159,6 +160,7 @@ fn rules_that_vpnd_did_not_put_are_not_vouched_for_without_a_daemon() {
         assert!(report.why.contains(why), "{daemon} {hashes}: {report:?}");
         let has = |words| report.warnings.iter().any(|w| w.contains(words));
         assert!(warning.is_none_or(has), "{daemon} {hashes}: {report:?}");
+        assert_eq!(warning.is_none(), report.warnings.iter().all(|w| w.contains("pid 77")), "{report:?}");
     }
 }
 

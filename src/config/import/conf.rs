@@ -188,7 +188,7 @@ impl Reader {
             }
             "address" => {
                 for word in words(value) {
-                    let address = value::interface_address(word);
+                    let address = value::tunnel_address(word);
                     self.seen.insert("address");
                     let address = self.check(key, word, address);
                     self.addresses.extend(address);
@@ -206,9 +206,8 @@ impl Reader {
                 }
             }
             "mtu" => {
-                let mtu = value.parse::<u16>().ok().filter(|mtu| *mtu >= 576);
-                let mtu = mtu.ok_or_else(|| "is no MTU; 576 to 65535 bytes are".to_owned());
-                self.mtu = self.check(key, value, mtu);
+                // Whether it is enough for IPv6 is known once all addresses are.
+                self.mtu = self.check(key, value, value::tunnel_mtu(value, &[]));
             }
             "preup" | "postup" | "predown" | "postdown" => {
                 self.warn(key, "", "is not taken over: no command of an imported file is run");
@@ -285,6 +284,11 @@ impl Reader {
         }
         if self.peers.is_empty() {
             self.report.problem(Place::missing("[Peer]", ""), "is missing");
+        }
+        if let Some(text) = self.mtu.map(|mtu| mtu.to_string()) {
+            let fits = value::tunnel_mtu(&text, &self.addresses);
+            self.part = Part::Interface;
+            self.mtu = self.check("MTU", &text, fits);
         }
         let drafts = std::mem::take(&mut self.peers);
         let mut taken = HashSet::new();

@@ -72,7 +72,8 @@ fn says_all_that_is_wrong_and_shows_no_key() {
              (44 characters, the last is =) are needed",
             "a.conf: [Interface]: Address '10.0.0.300': is no address like 192.0.2.1/24 or \
              2001:db8::1/64",
-            "a.conf: [Interface]: MTU '20': is no MTU; 576 to 65535 bytes are",
+            "a.conf: [Interface]: MTU '20': is no MTU; 576 to 65535 bytes, or nothing to take it \
+             from the path",
             "a.conf: [Interface]: has a line that is no Key = value",
             "a.conf: [Peer]: PublicKey '(hidden)': is all zero; that is no key",
             "a.conf: [Peer]: Endpoint '127.0.0.1:0': has no port in 1 to 65535 at '0'",
@@ -85,6 +86,31 @@ fn says_all_that_is_wrong_and_shows_no_key() {
     );
     assert!(!found.concat().contains(&KEY[..12]));
     assert_eq!(problems("b.conf", b""), ["b.conf: [Interface]: is missing", "b.conf: [Peer]: is missing"]);
+}
+
+/// What is taken over here must not be refused by the loader afterwards.
+#[test]
+fn refuses_what_the_configuration_would_not_take() {
+    for (address, mtu, message) in [
+        (
+            "0.0.0.0/0",
+            1420,
+            "Address '0.0.0.0/0': is the unspecified address; the tunnel's own address is needed",
+        ),
+        (
+            "10.0.0.1/0",
+            1420,
+            "Address '10.0.0.1/0': covers the whole internet; a host's /32 or /128 is usual",
+        ),
+        ("127.0.0.1", 1420, "Address '127.0.0.1': is loopback; the tunnel's own address is needed"),
+        ("fd00::1", 1279, "MTU '1279': is no MTU; 1280 to 65535 bytes, or nothing to take it from the path"),
+    ] {
+        let text = format!(
+            "[Interface]\nPrivateKey = {KEY}\nMTU = {mtu}\nAddress = {address}\n{}",
+            peer("Endpoint = 192.0.2.1:2\n")
+        );
+        assert_eq!(problems("a.conf", text.as_bytes()), [format!("a.conf: [Interface]: {message}")]);
+    }
 }
 
 #[test]

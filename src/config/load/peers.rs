@@ -77,13 +77,7 @@ pub(super) fn tunnel(fields: &mut Fields<'_>, report: &mut Report, lan: &Lan) ->
     let ranges = Ranges::new(lan, None);
     let written = fields.items("address").len();
     let addresses = fields.values(report, "address", |text| {
-        let net = value::interface_address(text)?;
-        if let Some(what) = value::unfit(net.addr()).filter(|what| *what != "link-local") {
-            return Err(format!("is {what}; the tunnel's own address is needed"));
-        }
-        if net.prefix_len() == 0 {
-            return Err("covers the whole internet; a host's /32 or /128 is usual".to_owned());
-        }
+        let net = value::tunnel_address(text)?;
         match ranges.lan_overlap(&net) {
             Some(lan) => Err(format!("overlaps the LAN ({lan}); one of the two must change")),
             None => Ok(net),
@@ -104,11 +98,7 @@ pub(super) fn tunnel(fields: &mut Fields<'_>, report: &mut Report, lan: &Lan) ->
              verified",
         );
     }
-    let least: u16 = if addresses.iter().any(|net| net.addr().is_ipv6()) { 1280 } else { 576 };
-    let mtu = fields.one(report, "mtu", |text| match text.parse::<u16>() {
-        Ok(mtu) if mtu >= least => Ok(mtu),
-        _ => Err(format!("is no MTU; {least} to 65535 bytes, or nothing to take it from the path")),
-    });
+    let mtu = fields.one(report, "mtu", |text| value::tunnel_mtu(text, &addresses));
     Some(TunnelSettings { private_key: private_key?, addresses, dns, mtu, probe })
         .filter(|tunnel| !tunnel.addresses.is_empty())
 }

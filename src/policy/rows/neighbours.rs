@@ -10,14 +10,14 @@ use crate::policy::nets::{
 };
 use crate::policy::row::Row;
 
-const ROUTER_SOLICITATION: &[u8] = &[133];
+pub const ROUTER_SOLICITATION: &[u8] = &[133];
 const ROUTER_ADVERTISEMENT: &[u8] = &[134];
-const NEIGHBOUR_SOLICITATION: &[u8] = &[135];
+pub const NEIGHBOUR_SOLICITATION: &[u8] = &[135];
 const NEIGHBOUR_ADVERTISEMENT: &[u8] = &[136];
 const MLD_QUERY: &[u8] = &[130];
-const MLD_REPORT: &[u8] = &[131];
+pub const MLD_REPORT: &[u8] = &[131];
 const MLD_DONE: &[u8] = &[132];
-const MLDV2_REPORT: &[u8] = &[143];
+pub const MLDV2_REPORT: &[u8] = &[143];
 
 pub fn on_wan(c: &mut Composer<'_>) {
     outgoing(c);
@@ -26,12 +26,12 @@ pub fn on_wan(c: &mut Composer<'_>) {
 }
 
 /// From this link only: hop limit 255 cannot have been forwarded (RFC 4861, section 3.1).
-fn discovery(draft: Draft, types: &'static [u8]) -> Draft {
+pub fn discovery(draft: Draft, types: &'static [u8]) -> Draft {
     draft.matching(Match::HopLimit(255)).icmpv6(types).matching(Match::Icmpv6Code0)
 }
 
 /// MLD is sent with hop limit 1 (RFC 2710, section 3; RFC 3810, section 5).
-fn mld(draft: Draft, types: &'static [u8]) -> Draft {
+pub fn mld(draft: Draft, types: &'static [u8]) -> Draft {
     draft.matching(Match::HopLimit(1)).icmpv6(types).matching(Match::Icmpv6Code0)
 }
 

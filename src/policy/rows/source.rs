@@ -13,6 +13,10 @@ use crate::policy::row::Row;
 use crate::policy::stance::Stance;
 use crate::policy::zones::tunnel_of;
 
+use super::neighbours::{
+    MLD_REPORT, MLDV2_REPORT, NEIGHBOUR_SOLICITATION, ROUTER_SOLICITATION, discovery, mld,
+};
+
 /// Before conntrack, which would translate them back to a LAN host (CVE-2019-14899 on a router).
 /// In every state that knows the address: the device may outlive the tunnel.
 pub fn tunnel_address(c: &mut Composer<'_>, stance: &Stance) {
@@ -39,19 +43,13 @@ pub fn unspecified(c: &mut Composer<'_>) {
             .source_port(68)
             .dest_port(67),
     );
-    c.add(
-        allow(Row::NeighbourDiscovery, "neighbours are looked for without an address")
-            .on(ForeignSource)
-            .from([UNSPECIFIED_V6])
-            .to([ALL_ROUTERS, SOLICITED_NODE, ALL_MLDV2_ROUTERS])
-            .icmpv6(&[133, 135, 143]),
-    );
-    c.add(
-        allow(Row::NeighbourDiscovery, "an MLD report without an address")
-            .on(ForeignSource)
-            .from([UNSPECIFIED_V6])
-            .to([MULTICAST_V6])
-            .icmpv6(&[131]),
-    );
+    let nobody = |what| allow(Row::NeighbourDiscovery, what).on(ForeignSource).from([UNSPECIFIED_V6]);
+    for (group, types) in [(ALL_ROUTERS, ROUTER_SOLICITATION), (SOLICITED_NODE, NEIGHBOUR_SOLICITATION)] {
+        let what = "neighbours are looked for without an address";
+        c.add(discovery(nobody(what).to([group]), types));
+    }
+    for (group, types) in [(ALL_MLDV2_ROUTERS, MLDV2_REPORT), (MULTICAST_V6, MLD_REPORT)] {
+        c.add(mld(nobody("an MLD report without an address").to([group]), types));
+    }
     c.add(drop_silently(Row::Source, "a source address of another device").on(ForeignSource));
 }

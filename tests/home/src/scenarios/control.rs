@@ -17,6 +17,7 @@ pub(crate) fn scenarios() -> Vec<(&'static str, Scenario)> {
         ("a killed daemon leaves its policy, and the next one goes on", killed),
         ("disarm with a dead daemon opens", disarm_dead),
         ("hostile clients do not stall the daemon", hostile),
+        ("changed settings on trial go back unless they are confirmed", on_trial),
         ("the wanted state is re-entered at every start", wanted),
     ]
 }
@@ -132,6 +133,69 @@ fn hostile(town: &mut Town) -> Result<String> {
     connect(town, "r2")?;
     expect(&town.house.tv, Way::Relay(1))?;
     Ok(format!("status took {:.1} s beside 35 hanging clients", took.as_secs_f32()))
+}
+
+/// Connected, the guest network is taken off the LAN: confirmed by nobody, outlived by no daemon,
+/// confirmed at last. Nothing unlisted leaves meanwhile, and the other network stays connected.
+fn on_trial(town: &mut Town) -> Result<String> {
+    connected(town, "r1")?;
+    expect(&town.house.guest, Way::Relay(0))?;
+    let position = town.wan.position();
+    let flood = Flood::start(&town.house, 100)?;
+    let file = town.dir.join("config/vpnd");
+    let former = std::fs::read_to_string(&file)?;
+    let changed = former.replace("\tlist lan_device 'br-guest'\n", "");
+    let apply = |town: &Town, seconds: &str| -> Result<()> {
+        std::fs::write(&file, &changed)?;
+        let said = town.say(&["apply", "--confirm-within", seconds])?;
+        // A slow machine may need longer than the command waits; the daemon has the word.
+        let told =
+            said.out.contains("LAN device br-guest is no longer protected") && said.out.contains("on trial");
+        ensure!(told || said.err.contains("did not reply"), "apply: {}{}", said.out, said.err);
+        Ok(())
+    };
+    let try_it = |town: &Town| -> Result<()> {
+        apply(town, "3600")?;
+        town.until("it is on trial", LONG, |town| {
+            let status = town.status()?;
+            Ok(!status["daemon"]["status"]["trial"].is_null() && status["state"] == "connected")
+        })?;
+        expect(&town.house.guest, Way::Nowhere)?;
+        expect(&town.house.tv, Way::Relay(0))
+    };
+    let back = |town: &Town| -> Result<()> {
+        town.until("the former settings are in force", LONG, |town| {
+            Ok(std::fs::read_to_string(&file)? == former && town.word()?.0 == "connected")
+        })?;
+        expect(&town.house.guest, Way::Relay(0))
+    };
+    apply(town, "2")?;
+    back(town)?;
+    ensure!(town.say(&["apply", "--confirm"])?.code == 1, "confirmed although it had gone back");
+    let kept = std::fs::read_to_string(town.dir.join("state/vpnd.rejected"))?;
+    ensure!(kept == changed, "the changed settings were not kept aside");
+    let list = town.does(&["generations"])?;
+    ensure!(list.contains("former settings again: not confirmed within 2 s"), "{list}");
+
+    try_it(town)?;
+    town.kill()?;
+    town.start_as_it_is()?;
+    back(town)?;
+
+    try_it(town)?;
+    town.does(&["apply", "--confirm"])?;
+    town.kill()?;
+    town.start_as_it_is()?;
+    town.until_word("connected", LONG)?;
+    expect(&town.house.guest, Way::Nowhere)?;
+    let flown = flood.stop(&town.wan, position)?;
+    town.judged(position, &[town.tunnelled(), blocked()].concat())?;
+    let list = town.does(&["generations"])?;
+    ensure!(
+        list.lines().last().is_some_and(|line| line.starts_with('*')),
+        "the newest is not in force:\n{list}"
+    );
+    Ok(format!("{flown}, none unlisted; {} generations", list.lines().count()))
 }
 
 fn wanted(town: &mut Town) -> Result<String> {
