@@ -307,7 +307,17 @@ fn in_and_out_of_a_tunnel_the_right_row_is_told() {
     house.inside("cli", || send(at(INTERNET, 53), None, 3));
     house.inside("isp", || send(at("192.168.1.2", 4444), None, 2));
     house.inside("isp", || send(at("10.64.0.2", 4445), None, 1));
-    let (heard, [lan, vpnd0]) = listener.join().unwrap();
+    // A flood of another destination's: the rules let few of them be told of.
+    house.inside("cli", || {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        (0..20_000).for_each(|_| drop(socket.send_to(b"x", at("198.51.100.53", 53))));
+    });
+    let (mut heard, [lan, vpnd0]) = listener.join().unwrap();
+    let all = heard.len();
+    heard.retain(|packet| packet.destination.to_string() != "198.51.100.53");
+    let flood = all - heard.len();
+    println!("{flood} of a flood of 20000 were told of");
+    assert!((10..=20 + 10 * 6).contains(&flood), "{flood}");
     let told = |row, hook, devices: (u32, u32), port| {
         let device = |index| Some(index).filter(|index| *index != 0);
         let same = |packet: &&nflog_message::Packet| {
@@ -328,7 +338,7 @@ fn in_and_out_of_a_tunnel_the_right_row_is_told() {
 /// what others sent is still there. `disconnect` and `disarm` forget it all.
 #[test]
 fn a_flood_neither_grows_the_daemon_nor_hides_the_others() {
-    const FLOOD: u16 = 40_000;
+    const FLOOD: Duration = Duration::from_secs(6);
     let mut router = Router::new("flood");
     router.start();
     router.house.inside("cli2", || send(at(INTERNET, 7777), None, 2));
@@ -339,23 +349,27 @@ fn a_flood_neither_grows_the_daemon_nor_hides_the_others() {
         std::thread::sleep(Duration::from_millis(100));
     }
     let (before, counted) = (router.rss_kib(), router.row_packets("0.0"));
-    let flood = |rounds: u16| {
+    let flood = || {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         socket.set_nonblocking(true).unwrap();
-        let mut sent = 0_u64;
-        for port in (1..=FLOOD).cycle().take(usize::from(FLOOD) * usize::from(rounds)) {
+        let (start, mut sent) = (Instant::now(), 0_u64);
+        for port in (1..=40_000).cycle() {
+            if start.elapsed() > FLOOD {
+                break;
+            }
             // Once refused, a second try is needed.
             sent += u64::from((0..2).any(|_| socket.send_to(b"x", at(INTERNET, port)).is_ok()));
         }
         sent
     };
     let during = std::thread::scope(|scope| {
-        let flooding = scope.spawn(|| router.house.inside("cli", move || flood(3)));
+        let flooding = scope.spawn(|| router.house.inside("cli", flood));
         std::thread::sleep(Duration::from_millis(300));
         let start = Instant::now();
         let (code, text) = router.vpnd("status");
-        assert!(code == 3 && start.elapsed() < Duration::from_secs(4), "{:?} {text}", start.elapsed());
-        (flooding.join().unwrap(), start.elapsed())
+        let answered = start.elapsed();
+        assert!(code == 3 && answered < Duration::from_secs(4), "{answered:?} {text}");
+        (flooding.join().unwrap(), answered)
     });
     std::thread::sleep(Duration::from_secs(1));
     let listed = router.listed();
@@ -367,9 +381,9 @@ fn a_flood_neither_grows_the_daemon_nor_hides_the_others() {
         listed.len(),
         during.1
     );
-    assert!(blocked > u64::from(FLOOD), "control: {blocked}");
-    assert!(listed.len() <= 64 && heard < 2_000, "{} entries, {heard}", listed.len());
-    assert!(listed.len() > 20, "control: the flood was heard of: {}", listed.len());
+    assert!(blocked > 20_000, "control: {blocked}");
+    // More were heard of than fit.
+    assert_eq!(listed.len(), 64);
     assert!(after < before + 768, "{before} -> {after} KiB");
     assert!(listed.iter().any(is_quiet_ones), "the quiet host's packets are hidden");
 

@@ -40,7 +40,7 @@ pub fn toward(policy: &Policy, listed: &[IpNet], to: IpAddr) -> Toward {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{TunnelStance, compose, samples};
+    use crate::policy::{Stance, TunnelStance, compose, samples};
     use crate::routing::plan::{self, TABLE_LAN, TABLE_TUNNEL};
     use crate::routing::rule::Action;
     use crate::routing::snapshot::{Link, Snapshot};
@@ -84,9 +84,22 @@ mod tests {
     #[test]
     fn it_is_the_barriers_own_plan() {
         let mut seen = std::collections::BTreeMap::new();
-        for case in samples::cases().iter().filter(|case| !case.name.ends_with("nothing")) {
+        let mut cases = samples::cases();
+        cases.retain(|case| !case.name.ends_with("nothing"));
+        // A tunnel of one family.
+        let v4 = TunnelStance { addresses: vec!["10.64.10.20/32".parse().unwrap()], ..samples::tunnel() };
+        let relay = "203.0.113.1:51820".parse().unwrap();
+        let stance = Stance::Connected { relay, listen_port: 51820, tunnel: v4.clone() };
+        cases.push(samples::Case {
+            name: "IPv4 only",
+            stance,
+            settings: samples::full(),
+            facts: samples::full_facts(),
+        });
+        for case in &cases {
             let policy = compose(&case.stance, &case.settings, &case.facts).unwrap();
-            let tunnel = policy.zones().tunnel.is_some().then(samples::tunnel);
+            let whole = || if case.name == "IPv4 only" { v4.clone() } else { samples::tunnel() };
+            let tunnel = policy.zones().tunnel.is_some().then(whole);
             // At boot nothing is asked of the kernel, and no barrier stands yet.
             if case.name.starts_with("boot") {
                 continue;

@@ -88,7 +88,7 @@ fn the_port_is_behind_extension_headers_and_in_first_fragments() {
 
 #[test]
 fn what_is_not_ours_is_left_out() {
-    for prefix in [&b"vpnd 9.9\0"[..], b"drop wan in: \0", b"vpnd\0", b"", b"\xff\xfe"] {
+    for prefix in [&b"vpnd 9.9\0"[..], b"drop wan in: \0", b"vpnd\0", b"lazy 3.5\0", b"", b"\xff\xfe"] {
         assert_eq!(read(&logged(prefix, &udp_v4())), Heard::default());
     }
     for payload in [&[][..], &[0x50; 40], &[0x45; 19]] {
