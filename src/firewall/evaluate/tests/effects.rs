@@ -163,3 +163,17 @@ fn sources_are_translated_before_the_late_chain_looks() {
     assert_eq!(said(reply, &world), (Verdict::Accept, true));
     assert_eq!(said(Flow::new(), &World { own_address: None, ..world.clone() }).0, Verdict::Drop);
 }
+
+/// Found by the differential test: the bits that are kept are read first, and without a conntrack
+/// entry that read fails and ends the rule (nft_ct_get_eval).
+#[test]
+fn a_connection_mark_is_changed_in_part_only_where_there_is_one() {
+    let value = expr::or(vec![expr::and(expr::ct("mark"), number(0xff00_ffff)), number(0x0040_0000)]);
+    let part = matcher(vec![set_to(expr::ct("mark"), value)]);
+    let whole = matcher(vec![set_to(expr::ct("mark"), number(7))]);
+    for (state, wanted) in [(FlowState::New, Verdict::Accept), (FlowState::Invalid, Verdict::Drop)] {
+        let flow = Flow::later(state, false);
+        assert_eq!(verdict(&part, &udp(), &flow, &World::default()), wanted, "{state:?}");
+        assert_eq!(verdict(&whole, &udp(), &flow, &World::default()), Verdict::Accept, "{state:?}");
+    }
+}

@@ -99,6 +99,26 @@ impl Target {
         (0..self.statements.len()).filter(|at| self.statements[*at].get("match").is_some()).collect()
     }
 
+    /// Those of which a neighbouring value can be made.
+    #[must_use]
+    pub fn operands(&self) -> Vec<usize> {
+        let made = |at: &usize| {
+            let left = &self.statements[*at]["match"]["left"];
+            left.get("fib").is_none() && left.get("concat").is_none()
+        };
+        self.matches().into_iter().filter(made).collect()
+    }
+
+    #[must_use]
+    pub fn leads_to(&self, chain: &str) -> bool {
+        self.statements.iter().any(|s| s.to_string().contains(&format!("\"target\":\"{chain}\"")))
+    }
+
+    #[must_use]
+    pub fn chain(&self) -> &str {
+        &self.chain
+    }
+
     /// Whether a packet that came as far in this rule passed its second counter (`counted`).
     #[must_use]
     pub fn counts_match(&self, step: Step) -> bool {
@@ -131,6 +151,7 @@ impl Target {
                 apply(&mut shot, found, Some(at) == but, random);
             }
         }
+        self.adjust(&mut shot, but, random);
         // WAN hosts that the router is to have heard of.
         if flow.is_none() && self.statements.iter().any(|s| s.to_string().contains("spoke")) {
             let device = WAN[random.usize(..2)];
@@ -141,6 +162,38 @@ impl Target {
             }
         }
         shot
+    }
+
+    /// What the rules before this one ask for.
+    fn adjust(&self, shot: &mut Shot, but: Option<usize>, random: &mut Rng) {
+        let asks =
+            |field: &str| self.statements.iter().any(|s| s["match"]["left"].to_string().contains(field));
+        let is_link_local = |a: IpAddr| matches!(a, IpAddr::V6(a) if a.segments()[0] & 0xffc0 == 0xfe80);
+        if let (Origin::Device(device), true) = (&shot.origin, is_link_local(shot.destination)) {
+            let n = DEVICES.iter().position(|known| known.name == *device).unwrap_or(0) + 1;
+            shot.destination = format!("fe80::ff:fe00:80{n}").parse().unwrap_or(shot.destination);
+        }
+        if self.chain == "router_to_lan" && !asks("daddr") && !asks("\"ct\"") && random.bool() {
+            shot.destination = host("vpnd0", shot.v4(), random);
+        }
+        if self.chain == "foreign_source" && shot.protocol == 58 && but.is_none_or(|but| but < 2) {
+            shot.hops = if [131, 132, 143].contains(&shot.transport[0]) { 1 } else { 255 };
+        }
+    }
+
+    /// Are source and destination what the rule asks for, where it does?
+    fn addresses_fit(&self, shot: &Shot, but: Option<usize>) -> bool {
+        self.matches().into_iter().filter(|at| Some(*at) != but).all(|at| {
+            let found = &self.statements[at]["match"];
+            let address = match found["left"]["payload"]["field"].as_str() {
+                Some("saddr") => shot.source,
+                Some("daddr") => shot.destination,
+                _ => return true,
+            };
+            let values = found["right"]["set"].as_array().cloned().unwrap_or(vec![found["right"].clone()]);
+            let within = values.iter().filter_map(net).any(|net| net.contains(&address));
+            within == (found["op"] != "!=")
+        })
     }
 
     /// Some(true): IPv4 only.
@@ -196,13 +249,15 @@ impl Target {
                 && (marked.is_none() || (flow.mark == mark) != missing(marked))
                 && ports.is_none_or(|at| port_of(at) != missing(Some(at)))
         };
-        let fitting: Vec<&Open> = open.iter().filter(fits).collect();
-        let flow = fitting.get(random.usize(..fitting.len().max(1)))?;
-        if related.is_some() {
-            return Some(flow.original.error(flow.reply.origin.clone(), flow.original.destination));
-        }
         let back = reply.is_some() && !missing(reply);
-        Some(later(if back { &flow.reply } else { &flow.original }))
+        let packet = |flow: &Open| match (related, back) {
+            (Some(_), _) => flow.original.error(flow.reply.origin.clone(), flow.original.destination),
+            (None, true) => later(&flow.reply),
+            (None, false) => later(&flow.original),
+        };
+        let fitting: Vec<Shot> =
+            open.iter().filter(fits).map(packet).filter(|shot| self.addresses_fit(shot, but)).collect();
+        fitting.get(random.usize(..fitting.len().max(1))).cloned()
     }
 }
 
@@ -245,8 +300,8 @@ fn apply(shot: &mut Shot, found: &Value, near: bool, random: &mut Rng) {
         }
     };
     match (protocol, field) {
-        (_, "saddr") => shot.source = addressed(shot.source, value, inside, random),
-        (_, "daddr") => shot.destination = addressed(shot.destination, value, inside, random),
+        (_, "saddr") => shot.source = addressed(shot.source, value, (inside, near), random),
+        (_, "daddr") => shot.destination = addressed(shot.destination, value, (inside, near), random),
         (_, "hoplimit") => shot.hops = next(number.unwrap_or(64), random) as u8,
         ("icmp" | "icmpv6", "type") => {
             let protocol = if protocol == "icmp" { 1 } else { 58 };
@@ -341,18 +396,27 @@ fn raw(shot: &mut Shot, at: u64, length: u64, value: &Value, inside: bool) {
     }
 }
 
-/// An address within, or the one just beside.
-fn addressed(now: IpAddr, value: &Value, inside: bool, random: &mut Rng) -> IpAddr {
-    let net = match value.get("prefix") {
+fn net(value: &Value) -> Option<IpNet> {
+    match value.get("prefix") {
         Some(prefix) => {
-            let (addr, len) = (prefix["addr"].as_str().unwrap_or(""), prefix["len"].as_u64().unwrap_or(32));
-            format!("{addr}/{len}").parse::<IpNet>().ok()
+            let (addr, len) = (prefix["addr"].as_str()?, prefix["len"].as_u64()?);
+            format!("{addr}/{len}").parse().ok()
         }
-        None => value.as_str().and_then(|text| text.parse::<IpAddr>().ok()).map(IpNet::from),
-    };
-    let Some(net) = net.filter(|net| net.addr().is_ipv4() == now.is_ipv4()) else { return now };
-    if inside && net.contains(&now) {
+        None => value.as_str()?.parse::<IpAddr>().ok().map(IpNet::from),
+    }
+}
+
+/// An address within, or the one just beside.
+fn addressed(now: IpAddr, value: &Value, (inside, near): (bool, bool), random: &mut Rng) -> IpAddr {
+    let Some(net) = net(value).filter(|net| net.addr().is_ipv4() == now.is_ipv4()) else { return now };
+    if (inside || !near) && net.contains(&now) == inside {
         return now;
+    }
+    // The groups that the router listens to.
+    let groups = ["239.35.1.1", "ff3e::1"].iter().filter_map(|text| text.parse().ok());
+    let group = groups.filter(|group: &IpAddr| inside && net.contains(group)).find(|_| random.bool());
+    if let Some(group) = group {
+        return group;
     }
     let number = |addr: IpAddr| match addr {
         IpAddr::V4(addr) => u128::from(addr.to_bits()),

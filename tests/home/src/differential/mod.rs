@@ -40,11 +40,23 @@ const BATCH: usize = 400;
 /// Each rule is to be hit, and narrowly missed, as often.
 const ENOUGH: usize = 50;
 /// Packets made for one rule in vain before it counts as out of reach.
-const TRIES: usize = 400;
+const TRIES: usize = 800;
 /// Least packets for each ruleset.
 const LEAST: usize = 2000;
 /// The kernel is done with a batch when it said nothing for as long, in milliseconds.
 const QUIET: i32 = 25;
+
+/// What no packet of ours can do, and why: chain, words of the comment, hit or only missed.
+const EXCUSED: [(&str, &str, bool); 5] = [
+    // Multicast is forwarded by a routing daemon's word only, and none runs here.
+    ("lan_to_wan", "2.8 a listed multicast group", true),
+    ("wan_to_lan", "2.8 a listed multicast group", true),
+    // A raw socket's packet without an address is given one by the kernel.
+    ("foreign_source", "2.3 a lease is asked for", true),
+    // Only DNS is led there, and DNS is all they ask for.
+    ("lan_to_tunnel_dns", "3.5 no other resolver", false),
+    ("router_to_tunnel_dns", "3.5 no other resolver", false),
+];
 
 /// The test's own marks for connections, by ruleset: the services' mark, and the one beside it.
 fn marks(ruleset: &Ruleset) -> (u32, u32) {
@@ -76,6 +88,9 @@ fn all(seed: u64) -> Result<String> {
             total.add(&seen);
         }
     }
+    if !total.lacking.is_empty() {
+        bail!("too seldom:\n  {}", total.lacking.join("\n  "));
+    }
     if total.packets < 20_000 {
         bail!("only {} packets", total.packets);
     }
@@ -91,6 +106,8 @@ struct Totals {
     visits: usize,
     hit: usize,
     missed: usize,
+    /// Rules that should have been met more often.
+    lacking: Vec<String>,
 }
 
 impl Totals {
@@ -99,6 +116,7 @@ impl Totals {
         self.visits += seen.visits;
         self.hit += seen.hit.0;
         self.missed += seen.missed.0;
+        self.lacking.extend(seen.lacking.iter().cloned());
     }
 }
 
@@ -109,7 +127,9 @@ struct Summary {
     /// Rules, of those that can be; and the least count among them.
     hit: (usize, usize, usize),
     missed: (usize, usize, usize),
-    out_of_reach: Vec<String>,
+    /// Rules that should have been met more often, and those that cannot.
+    lacking: Vec<String>,
+    excused: usize,
 }
 
 impl std::fmt::Display for Summary {
@@ -120,7 +140,10 @@ impl std::fmt::Display for Summary {
             "{:5} packets, {hit} of {of} rules hit (least {least}), {missed} of {of_missed} narrowly missed (least {least_missed})",
             self.packets
         )?;
-        self.out_of_reach.iter().try_for_each(|rule| write!(f, "\n{:36}{rule}", ""))
+        if self.excused > 0 {
+            write!(f, ", {} out of reach", self.excused)?;
+        }
+        self.lacking.iter().try_for_each(|rule| write!(f, "\n{:36}{rule}", ""))
     }
 }
 
@@ -278,7 +301,7 @@ impl<'a> Lane<'a> {
             if self.hits[rule] < ENOUGH && self.tries[rule][0] < TRIES {
                 wanted.push(Purpose { rule, but: None });
             }
-            let matches = self.targets[rule].matches();
+            let matches = self.targets[rule].operands();
             if self.misses[rule] < ENOUGH && self.tries[rule][1] < TRIES && !matches.is_empty() {
                 let but = matches[self.random.usize(..matches.len())];
                 wanted.push(Purpose { rule, but: Some(but) });
@@ -292,7 +315,7 @@ impl<'a> Lane<'a> {
                 let aimed = !wanted.is_empty() && self.random.u8(..8) != 0;
                 let purpose = aimed.then(|| {
                     let mut purpose = wanted[self.random.usize(..wanted.len())];
-                    let matches = self.targets[purpose.rule].matches();
+                    let matches = self.targets[purpose.rule].operands();
                     purpose.but = purpose.but.map(|_| matches[self.random.usize(..matches.len())]);
                     purpose
                 });
@@ -310,7 +333,7 @@ impl<'a> Lane<'a> {
     }
 
     fn summary(&self, packets: usize) -> Summary {
-        let mut out_of_reach = Vec::new();
+        let (mut lacking, mut excused) = (Vec::new(), 0);
         let mut tally = |counts: &[usize], can: &dyn Fn(usize) -> bool, what: &str| {
             let (mut enough, mut of, mut least) = (0, 0, usize::MAX);
             for rule in (0..counts.len()).filter(|rule| can(*rule)) {
@@ -321,7 +344,18 @@ impl<'a> Lane<'a> {
                 } else {
                     let named = &self.case.ruleset.rules()[rule];
                     let comment = named.comment.as_deref().unwrap_or_default();
-                    out_of_reach.push(format!("{what} {} times: {} '{comment}'", counts[rule], named.chain));
+                    let is_excused = |(chain, words, both): &(&str, &str, bool)| {
+                        named.chain == *chain && comment.starts_with(words) && (*both || what == "missed")
+                    };
+                    if EXCUSED.iter().any(is_excused) {
+                        excused += 1;
+                    } else {
+                        let times = counts[rule];
+                        lacking.push(format!(
+                            "{}: {what} {times} times: {} '{comment}'",
+                            self.case.name, named.chain
+                        ));
+                    }
                 }
             }
             (enough, of, if enough == 0 { 0 } else { least })
@@ -329,15 +363,19 @@ impl<'a> Lane<'a> {
         let hit = tally(&self.hits, &|rule| !self.is_dead(rule), "hit");
         let missed = tally(
             &self.misses,
-            &|rule| !self.is_dead(rule) && !self.targets[rule].matches().is_empty(),
+            &|rule| !self.is_dead(rule) && !self.targets[rule].operands().is_empty(),
             "missed",
         );
-        Summary { packets, visits: self.visits, hit, missed, out_of_reach }
+        Summary { packets, visits: self.visits, hit, missed, lacking, excused }
     }
 
-    /// Behind a rule of its chain that everything matches: no packet can come there.
+    /// Behind a rule of its chain that everything matches, or in a chain that nothing leads to: no
+    /// packet can come there.
     fn is_dead(&self, rule: usize) -> bool {
-        (0..rule).any(|earlier| self.targets[earlier].ends_all(&self.targets[rule]))
+        let chain = self.targets[rule].chain();
+        let base = self.case.ruleset.chains().iter().any(|known| known.name == chain && known.hook.is_some());
+        let led_to = base || self.targets.iter().any(|target| target.leads_to(chain));
+        !led_to || (0..rule).any(|earlier| self.targets[earlier].ends_all(&self.targets[rule]))
     }
 }
 

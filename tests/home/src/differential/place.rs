@@ -31,7 +31,8 @@ pub const DEVICES: [Device; 7] = [
     Device { name: "vpnd1", addresses: &["10.65.10.2/32", "fd65::10:2/128"] },
 ];
 
-/// Destinations by the device that leads to them; the tunnel has the default route.
+/// Destinations by the device that leads to them, also those just beside what the rules name; the
+/// tunnel has the default route.
 const ROUTES: &str = "\
 route add default dev vpnd0
 route add 192.168.100.0/24 dev wan
@@ -40,6 +41,16 @@ route add 198.51.100.0/24 dev wan
 route add 10.9.0.0/16 via 192.168.1.9 dev br-lan
 route add 198.18.65.0/24 dev vpnd1
 route add unreachable 198.18.99.0/24
+route add 192.168.0.0/24 dev br-lan
+route add 192.168.3.0/24 dev br-guest
+route add 192.168.4.0/24 dev br-guest
+route add 10.8.0.0/16 dev br-lan
+route add 10.10.0.0/16 dev br-lan
+route add 192.168.99.0/24 dev wan
+route add 192.168.101.0/24 dev wan
+route add fd00:1:0:1::/64 dev br-lan
+route add fd00:deac::/32 dev wan
+route add fd00:dead:1::/48 dev wan
 route add ::/0 dev vpnd0
 route add fd00:dead::/48 dev wan
 route add 2001:db8:51::/64 dev wan
@@ -47,6 +58,9 @@ route add 2001:db8:a::/64 dev wan
 route add 2001:db8:100::/48 dev wan
 route add 2001:db8:65::/48 dev vpnd1
 route add unreachable 2001:db8:99::/48";
+
+/// Multicast groups that the router listens to.
+const GROUPS: [&str; 2] = ["239.35.1.1/32", "ff3e::1/128"];
 
 pub struct Place {
     pub router: Netns,
@@ -85,12 +99,17 @@ impl Place {
                 let nodad = if address.contains(':') { "nodad" } else { "" };
                 commands += &format!("addr add {address} dev {name} {nodad}\n");
             }
-            commands += &format!("link set {name} up\n");
+            // For sockets that are bound to it.
+            commands +=
+                &format!("link set {name} up\nroute add ::/0 dev {name} metric {}\n", 5000 + u32::from(n));
         }
         router.ip(&(commands + "neigh replace 192.168.1.9 lladdr 02:00:00:00:07:09 dev br-lan\n"))?;
         let up: String = DEVICES.iter().map(|device| format!("link set {} up\n", device.name)).collect();
         outside.ip(&up)?;
         router.ip(ROUTES)?;
+        for group in GROUPS {
+            router.ip(&format!("addr add {group} dev wan autojoin"))?;
+        }
         router.nft(&observer(marks))?;
         // A connection whose middle is not where conntrack thinks it is stays one.
         router.sysctl("net/netfilter/nf_conntrack_tcp_be_liberal", "1")?;

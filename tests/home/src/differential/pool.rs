@@ -177,6 +177,25 @@ pub fn connections(mark: u32, next: u32, random: &mut Rng) -> Vec<Open> {
             }
         }
     }
+    // To listed prefixes, and to the API.
+    for from in [End::Router, End::Device("br-lan"), End::Device("br-guest")] {
+        for (text, port) in
+            [("192.168.100.70", 80), ("fd00:dead::70", 80), ("192.0.2.10", 443), ("2001:db8:a::10", 443)]
+        {
+            let Ok(to) = text.parse::<IpAddr>() else { continue };
+            for protocol in [TCP, TCP, UDP] {
+                let mut original = plain(from, End::Device("wan"), to.is_ipv4(), random);
+                (original.destination, original.transport) = (to, Vec::new());
+                original.become_protocol(protocol);
+                original.set_port(0, random.u16(5000..));
+                original.set_port(2, port);
+                if protocol == TCP {
+                    original.transport[13] = SYN;
+                }
+                open.push((from, End::Device("wan"), original, 0));
+            }
+        }
+    }
     let mut open: Vec<Open> = open
         .into_iter()
         .map(|(from, to, original, mark)| {
