@@ -7,7 +7,7 @@ pub struct Equal {
     pub place: &'static str,
     /// Part of what was altered; empty: anything.
     pub what: &'static str,
-    /// No class looks at the rule at all.
+    /// No class comes as far as what was altered.
     pub unreached: bool,
     pub why: &'static str,
 }
@@ -46,8 +46,8 @@ pub const LIST: &[Equal] = &[
 ];
 
 /// The reason that is listed for a survivor.
-pub fn reason(place: &str, what: &str, boxes: u64) -> Option<usize> {
+pub fn reason(place: &str, what: &str, reached: bool) -> Option<usize> {
     LIST.iter().position(|equal| {
-        place.starts_with(equal.place) && what.contains(equal.what) && equal.unreached == (boxes == 0)
+        place.starts_with(equal.place) && what.contains(equal.what) && equal.unreached != reached
     })
 }
