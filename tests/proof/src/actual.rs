@@ -7,7 +7,7 @@ use vpnd::policy::Row;
 use crate::dims::{Atoms, Cover, Dim, Set};
 use crate::expect::{Effects, Outcome, Table, UNTRACKED};
 use crate::lane::{FLOWS, Lane, Point};
-use crate::rules::Rules;
+use crate::rules::{Rules, is_early};
 
 #[derive(Clone)]
 pub struct Actual {
@@ -57,7 +57,12 @@ impl Noting<'_> {
         if !self.free(dim) {
             return Ok(());
         }
-        if matches!(dim, Dim::FlowMark | Dim::Translated) && self.free(Dim::Flow) {
+        let of_entry = matches!(dim, Dim::FlowMark | Dim::Translated);
+        if of_entry && is_early(&self.rules.rules[rule as usize].chain) {
+            // An altered rule: nobody has an entry yet.
+            return Ok(());
+        }
+        if of_entry && self.free(Dim::Flow) {
             // Without a conntrack entry there is none to read, whatever it would be.
             let tracked = Set::first(UNTRACKED);
             if !tracked.holds(self.point.value(Dim::Flow) as usize) {
@@ -178,6 +183,14 @@ pub fn run(
         };
         if actual.outcome != Outcome::Allowed {
             break;
+        }
+        if *hook == Hook::Prerouting && lane.path == Path::Forward {
+            // Where no route leads, the kernel ends it with an error of its own.
+            noting.pin(Dim::Routed);
+            if point.value(Dim::Routed) == 0 {
+                actual.outcome = Outcome::Unrouted;
+                break;
+            }
         }
         if decision.changes.dnat && lane.path == Path::Input {
             actual.outcome = Outcome::Redirected;

@@ -9,6 +9,7 @@ use nftables::schema::Rule;
 use nftables::stmt::{JumpTarget, Mangle, Match, Operator, Reject, RejectType, Statement, VerdictMap};
 use nftables::types::RejectCode;
 
+use crate::mutate::MATCHES;
 use crate::rules::{ASIDE, Stmt};
 
 type Expr = Expression<'static>;
@@ -22,18 +23,20 @@ pub enum Change {
 pub struct Mutant {
     pub rule: u32,
     pub what: String,
+    /// The statement that is altered, or all of the rule.
+    pub place: u8,
     pub change: Change,
 }
 
 pub fn mutants(rules: &[Rule<'static>]) -> Vec<Mutant> {
     let mut mutants = Vec::new();
     for (at, rule) in (0..).zip(rules) {
-        let mut add = |what: String, change| mutants.push(Mutant { rule: at, what, change });
+        let mut add = |place, what: String, change| mutants.push(Mutant { rule: at, what, place, change });
         let aside = Rule { chain: ASIDE.into(), ..rule.clone() };
-        add("dropped".to_owned(), Change::Replaced(Box::new(aside)));
+        add(MATCHES, "dropped".to_owned(), Change::Replaced(Box::new(aside)));
         let later = rules.iter().enumerate().skip(at as usize + 1);
         if let Some((next, _)) = later.into_iter().find(|(_, other)| other.chain == rule.chain) {
-            add("put after the next".to_owned(), Change::Swapped(next as u32));
+            add(MATCHES, "put after the next".to_owned(), Change::Swapped(next as u32));
         }
         for (place, statement) in rule.expr.iter().enumerate() {
             for (what, other) in altered(statement) {
@@ -43,7 +46,7 @@ pub fn mutants(rules: &[Rule<'static>]) -> Vec<Mutant> {
                     None => drop(expr.remove(place)),
                 }
                 let other = Rule { expr: expr.into(), ..rule.clone() };
-                add(what, Change::Replaced(Box::new(other)));
+                add(place as u8, what, Change::Replaced(Box::new(other)));
             }
         }
     }

@@ -39,6 +39,19 @@ pub enum Zone {
     Wan,
 }
 
+impl Zone {
+    /// Which of the zones, whichever LAN network it is.
+    pub fn kind(self) -> u8 {
+        match self {
+            Self::Loopback => 0,
+            Self::Lan(_) => 1,
+            Self::Tunnel => 2,
+            Self::Idle => 3,
+            Self::Wan => 4,
+        }
+    }
+}
+
 pub const GROUP: [&str; 2] = ["vpnd0", "vpnd1"];
 
 impl Contract {

@@ -22,6 +22,8 @@ pub enum Outcome {
         reset: bool,
     },
     Silent,
+    /// Let through so far, but no route leads there.
+    Unrouted,
     /// Its destination became another host's: no longer for the router.
     Redirected,
 }
@@ -265,6 +267,9 @@ impl Way<'_> {
         let arrival = if self.lane.path == Path::Output { self.leave() } else { self.arrive() };
         if let Some(said) = arrival {
             return said;
+        }
+        if self.lane.path == Path::Forward && !self.in_set(Dim::Routed, Set::one(1)) {
+            return (Outcome::Unrouted, Row::Default, None);
         }
         let (place, otherwise) = place(&self.table.contract, self.lane.path, self.from, self.to);
         let found = place.and_then(|at| self.first(at));

@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Mutex;
 
+use nftables::types::NfHook;
 use vpnd::firewall::compile;
 use vpnd::firewall::evaluate::{Hook, Path};
 use vpnd::policy::{Stance, compose};
 
 use crate::alter::{Change, Mutant, mutants};
 use crate::atoms::atoms;
-use crate::contract::{Contract, contract};
+use crate::contract::{Contract, Zone, contract};
+use crate::devices;
 use crate::dims::Atoms;
 use crate::expect::Table;
 use crate::explore::{Difference, Leaf, Proof, Stop, lanes};
@@ -26,6 +28,8 @@ pub struct Home {
     pub atoms: [Atoms; 2],
     pub lanes: Vec<Lane>,
     pub mutants: Vec<Mutant>,
+    /// What each rule says.
+    hashes: Vec<u64>,
 }
 
 /// What a run through a home's lanes came to.
@@ -73,7 +77,8 @@ impl Home {
         let atoms = atoms(&contract, statements).map_err(Stop::Broken)?;
         let table = Table::new(contract, case.settings.mark, &atoms);
         let lanes = lanes(&table, carried(&case.stance));
-        Ok(Self { rules, table, atoms, lanes, mutants })
+        let hashes = rules.rules.iter().map(hash_of).collect();
+        Ok(Self { rules, table, atoms, lanes, mutants, hashes })
     }
 
     pub fn proof(&self) -> Proof<'_> {
@@ -87,8 +92,15 @@ impl Home {
     pub fn prove(&self, known: Option<&Known>, random: &mut fastrand::Rng) -> Result<Found, Stop> {
         let proof = self.proof();
         let mut found = Found::default();
-        let chains = known.map(|_| self.chains());
+        let mut chains: Option<HashMap<String, u64>> = None;
+        let mut former: Option<&Lane> = None;
         for lane in &self.lanes {
+            let same_way =
+                |other: &Lane| (other.path, &other.iif, &other.oif) == (lane.path, &lane.iif, &lane.oif);
+            if known.is_some() && !former.is_some_and(same_way) {
+                chains = Some(self.chains(lane));
+                former = Some(lane);
+            }
             let all = lane.everything(proof.atoms(lane));
             found.lanes += 1;
             found.classes += all.classes();
@@ -156,49 +168,75 @@ impl Home {
         Ok((leaves, index))
     }
 
-    /// What each chain says.
-    fn chains(&self) -> HashMap<String, u64> {
-        let mut chains: HashMap<String, DefaultHasher> = HashMap::new();
-        for rule in &self.rules.rules {
-            let hasher = chains.entry(rule.chain.to_string()).or_default();
-            serde_json::to_string(rule).unwrap_or_default().hash(hasher);
+    /// What each chain says to packets of these devices.
+    fn chains(&self, lane: &Lane) -> HashMap<String, u64> {
+        let mut chains: HashMap<&str, DefaultHasher> = HashMap::new();
+        for (rule, hash) in self.rules.rules.iter().zip(&self.hashes) {
+            let hasher = chains.entry(rule.chain.as_ref()).or_default();
+            match devices::decided(rule, lane) {
+                Some(decided) => decided.hash(hasher),
+                None => hash.hash(hasher),
+            }
         }
-        chains.into_iter().map(|(name, hasher)| (name, hasher.finish())).collect()
+        for chain in self.rules.chains.iter().filter(|chain| chain.hook.is_some()) {
+            format!("{chain:?}").hash(chains.entry(chain.name.as_ref()).or_default());
+        }
+        chains.into_iter().map(|(name, hasher)| (name.to_owned(), hasher.finish())).collect()
     }
 
-    /// What the table and the base chains say of a lane.
+    /// What the table says of a lane.
     fn key(&self, lane: &Lane) -> u64 {
         let mut hasher = DefaultHasher::new();
         lane.hash(&mut hasher);
         let contract = &self.table.contract;
-        for device in [&lane.iif, &lane.oif].into_iter().flatten() {
-            format!(
-                "{:?} {:?}",
-                contract.zone(device),
-                contract.lan.iter().find(|lan| lan.device == *device).map(|lan| lan.forward)
-            )
-            .hash(&mut hasher);
+        let zone = |device: &Option<_>| device.as_ref().map(|device| contract.zone(device));
+        let (from, to) = (zone(&lane.iif), zone(&lane.oif));
+        let mut places: Vec<At> = self.table.place_of(lane).into_iter().collect();
+        for zone in [from, to].into_iter().flatten() {
+            zone.kind().hash(&mut hasher);
+            if let Zone::Lan(at) = zone {
+                contract.lan[at].forward.hash(&mut hasher);
+            }
         }
-        (contract.emergency, self.table.own_hash()).hash(&mut hasher);
-        for at in [
-            At::Arriving,
-            At::ArrivingWan,
-            At::ServiceAsked,
-            At::NoRoute,
-            At::Redirected,
-            At::Leaving,
-            At::ServiceAnswers,
-            At::ForeignSource,
-        ] {
+        places.extend(match from {
+            Some(Zone::Lan(_)) => &[At::Arriving, At::NoRoute][..],
+            Some(Zone::Wan) => &[At::Arriving, At::ArrivingWan, At::ServiceAsked],
+            Some(Zone::Tunnel) => &[At::Redirected],
+            _ => &[],
+        });
+        if lane.path == Path::Output {
+            places.extend([At::Leaving, At::ServiceAnswers]);
+            self.table.own_hash().hash(&mut hasher);
+        }
+        if matches!(to, Some(Zone::Tunnel | Zone::Wan)) {
+            places.push(At::ForeignSource);
+        }
+        for at in places {
             self.table.said_at(at).hash(&mut hasher);
         }
-        if let Some(at) = self.table.place_of(lane) {
-            self.table.said_at(at).hash(&mut hasher);
-        }
-        for chain in self.rules.chains.iter().filter(|chain| chain.hook.is_some()) {
-            format!("{chain:?}").hash(&mut hasher);
-        }
+        contract.emergency.hash(&mut hasher);
+        let hooks = self.rules.chains.iter().filter(|chain| runs(lane.path, chain.hook));
+        hooks.for_each(|chain| chain.name.hash(&mut hasher));
         hasher.finish()
+    }
+}
+
+fn hash_of(rule: &nftables::schema::Rule<'static>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_string(rule).unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Is this hook on the path?
+fn runs(path: Path, hook: Option<NfHook>) -> bool {
+    let hooks = path.hooks();
+    match hook {
+        Some(NfHook::Prerouting) => hooks.contains(&Hook::Prerouting),
+        Some(NfHook::Postrouting) => hooks.contains(&Hook::Postrouting),
+        Some(NfHook::Input) => path == Path::Input,
+        Some(NfHook::Forward) => path == Path::Forward,
+        Some(NfHook::Output) => path == Path::Output,
+        _ => false,
     }
 }
 
@@ -229,15 +267,7 @@ impl Known {
         let looked = home.rules.rules.iter().zip(seen).filter(|(_, seen)| **seen);
         let mut names: Vec<String> = looked.map(|(rule, _)| rule.chain.to_string()).collect();
         // Base chains whose rules all stood aside are looked at, too.
-        let hooks = lane.path.hooks();
-        let bases = home.rules.chains.iter().filter(|chain| match chain.hook {
-            Some(nftables::types::NfHook::Prerouting) => hooks.contains(&Hook::Prerouting),
-            Some(nftables::types::NfHook::Postrouting) => hooks.contains(&Hook::Postrouting),
-            Some(nftables::types::NfHook::Input) => lane.path == Path::Input,
-            Some(nftables::types::NfHook::Forward) => lane.path == Path::Forward,
-            Some(nftables::types::NfHook::Output) => lane.path == Path::Output,
-            _ => false,
-        });
+        let bases = home.rules.chains.iter().filter(|chain| runs(lane.path, chain.hook));
         names.extend(bases.map(|chain| chain.name.to_string()));
         names.sort();
         names.dedup();

@@ -7,6 +7,7 @@ mod actual;
 mod alter;
 mod atoms;
 mod contract;
+mod devices;
 mod dims;
 mod errors;
 mod expect;

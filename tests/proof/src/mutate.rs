@@ -1,5 +1,6 @@
-//! Mutation check 1: every altered rule must make the proof fail. Only packets that look at the
-//! altered rule can be treated differently, so only the boxes of those are gone through again.
+//! Mutation check 1: every altered rule must make the proof fail. Only packets that come as far as
+//! the altered statement can be treated differently (a dropped rule, or one put after the next:
+//! that match all of it), so only the boxes of those are gone through again.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +14,9 @@ pub struct Score {
     pub killed: u64,
     /// Nobody would load such rules.
     pub impossible: u64,
-    /// What was altered -> how often, and the boxes gone through in which nothing was different.
-    pub survivors: BTreeMap<(String, String), (u64, u64)>,
+    /// Where and what was altered, and whether any packet comes that far -> how often, and the boxes
+    /// gone through in which nothing was different.
+    pub survivors: BTreeMap<(String, String, bool), (u64, u64)>,
 }
 
 impl Score {
@@ -33,7 +35,10 @@ impl Score {
 }
 
 /// The boxes in which a rule is looked at; those that it matches first.
-pub struct Index(Vec<Vec<u32>>);
+pub struct Index(Vec<Vec<(u32, u8)>>);
+
+/// Comes as far as the end of a rule.
+pub const MATCHES: u8 = u8::MAX;
 
 impl Index {
     pub fn new(rules: usize) -> Self {
@@ -42,7 +47,7 @@ impl Index {
     pub fn add(&mut self, leaf: u32, steps: &[(u32, Option<u8>)]) {
         for (rule, failed) in steps {
             let list = &mut self.0[*rule as usize];
-            list.push(leaf);
+            list.push((leaf, failed.unwrap_or(MATCHES)));
             if failed.is_none() {
                 let last = list.len() - 1;
                 list.swap(0, last);
@@ -71,13 +76,15 @@ pub fn try_out(
             score.impossible += 1;
             continue;
         };
-        match survives(proof, &changed, lanes, leaves, &index.0[mutant.rule as usize], random)? {
+        let reached = index.0[mutant.rule as usize].iter().filter(|(_, came)| *came >= mutant.place);
+        let reached: Vec<u32> = reached.map(|(leaf, _)| *leaf).collect();
+        match survives(proof, &changed, lanes, leaves, &reached, random)? {
             None => score.killed += 1,
             Some(boxes) => {
                 let rule = &proof.rules.rules[mutant.rule as usize];
                 let comment = rule.comment.as_deref().unwrap_or_default();
                 let place = format!("{}: {comment}", rule.chain);
-                let sum = score.survivors.entry((place, mutant.what.clone())).or_default();
+                let sum = score.survivors.entry((place, mutant.what.clone(), boxes > 0)).or_default();
                 sum.0 += 1;
                 sum.1 += boxes;
             }

@@ -17,6 +17,8 @@ use crate::words;
 /// How many mutants of each setting combination are tried when not all are.
 const SAMPLE: usize = 50;
 const MOST_SHOWN: usize = 5;
+/// From here on it takes minutes, and says how far it is.
+const MANY: usize = 1000;
 
 pub struct Report {
     seed: u64,
@@ -133,8 +135,8 @@ impl Report {
     fn survivors(&mut self, score: &Score, complete: bool) {
         let mut reasons: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
         let mut unlisted = 0;
-        for ((place, what), (times, boxes)) in &score.survivors {
-            match survivors::reason(place, what, *boxes) {
+        for ((place, what, reached), (times, boxes)) in &score.survivors {
+            match survivors::reason(place, what, *reached) {
                 Some(reason) => {
                     let sum = reasons.entry(reason).or_default();
                     *sum = (sum.0 + times, sum.1 + boxes);
@@ -231,6 +233,9 @@ fn each(count: usize, work: impl Fn(usize) + Sync) {
                         return;
                     }
                     work(at);
+                    if count > MANY && at % (count / 20) == 0 {
+                        println!("    {at} of {count}");
+                    }
                 }
             });
         }

@@ -178,9 +178,6 @@ impl Rules {
 
     /// Rules that nobody can look at before conntrack: they must not ask it.
     pub fn asks_conntrack_too_early(&self) -> Option<String> {
-        let early = |name: &str| {
-            name.starts_with("arriving_from") || name == "output_raw" || name == "prerouting_raw"
-        };
         let asks = |rule: &Rule<'static>| {
             rule.expr.iter().any(|statement| {
                 look(statement)
@@ -190,9 +187,14 @@ impl Rules {
         };
         self.rules
             .iter()
-            .find(|rule| early(&rule.chain) && asks(rule))
+            .find(|rule| is_early(&rule.chain) && asks(rule))
             .map(|rule| rule.comment.clone().unwrap_or_default().into_owned())
     }
+}
+
+/// Chains ahead of conntrack.
+pub fn is_early(chain: &str) -> bool {
+    chain.starts_with("arriving_from") || chain == "output_raw" || chain == "prerouting_raw"
 }
 
 fn row(rule: &Rule<'static>) -> Row {

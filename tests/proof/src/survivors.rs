@@ -7,7 +7,7 @@ pub struct Equal {
     pub place: &'static str,
     /// Part of what was altered; empty: anything.
     pub what: &'static str,
-    /// No class looks at the rule at all.
+    /// No class comes as far as what was altered.
     pub unreached: bool,
     pub why: &'static str,
 }
@@ -37,8 +37,14 @@ pub const LIST: &[Equal] = &[
     equal("wan_to_router: 0.0", "dropped", "the chain's policy drops silently as well"),
     equal("refuse_silently: 0.0", "dropped", "the chain's policy drops silently as well"),
     equal("forward_mangle: 0.0", "jump forwarded_syn -> goto forwarded_syn", "nothing stands after the jump"),
-    equal("prerouting_raw: 0.0 by zone", "vpnd", "an idle device of the group: what it brings is dropped later as well"),
     equal("prerouting_raw: 0.0 by zone", "-> eth9", "without relays and services LAN and WAN are asked the same before conntrack"),
+    equal("prerouting_raw: 0.0 by zone", "without", "without relays and services LAN and WAN are asked the same before conntrack"),
+    equal("arriving_from_wan: 2.9", "saddr", "what is marked beyond the listed source is not let in"),
+    equal("arriving_from_wan: 3.1", "port\"}} -> ", "what is marked beyond the relay's and our port is not let in"),
+    equal("lan_to_lan: 2.7", "{\"key\":\"oifname\"}} -> {\"meta\":{\"key\":\"iifname\"}}", "one LAN network is forwarded: it is both devices"),
+    equal("lan_to_tunnel: 3.5 DNS", "goto lan_to_tunnel_dns -> goto refuse_lan", "before the tunnel is verified that chain refuses all"),
+    equal("router_to_wan: 3.6 the relay", "dropped", "on port 53 row 3.5 refuses it as well"),
+    equal("lan_to_wan: 3.6 the relay", "dropped", "on port 53 row 3.5 refuses it as well"),
     equal("foreign_source: 2.5", "daddr", "the output chain let nothing else out without an address"),
     equal("router_to_wan: 3.6", "refuse_router -> goto refuse_lan", "marked packets were accepted before"),
     equal("router_to_wan: 3.6", "l4proto", "on port 53 row 3.5 refuses it as well"),
@@ -46,8 +52,8 @@ pub const LIST: &[Equal] = &[
 ];
 
 /// The reason that is listed for a survivor.
-pub fn reason(place: &str, what: &str, boxes: u64) -> Option<usize> {
+pub fn reason(place: &str, what: &str, reached: bool) -> Option<usize> {
     LIST.iter().position(|equal| {
-        place.starts_with(equal.place) && what.contains(equal.what) && equal.unreached == (boxes == 0)
+        place.starts_with(equal.place) && what.contains(equal.what) && equal.unreached != reached
     })
 }

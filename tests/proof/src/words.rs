@@ -93,6 +93,7 @@ pub fn outcome(outcome: Outcome) -> &'static str {
         Outcome::Refused { reset: true } => "refused with a TCP reset",
         Outcome::Refused { reset: false } => "refused with ICMP",
         Outcome::Silent => "dropped silently",
+        Outcome::Unrouted => "left to routing, which knows no way",
         Outcome::Redirected => "sent to another host",
     }
 }
