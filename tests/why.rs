@@ -368,7 +368,7 @@ fn a_flood_neither_grows_the_daemon_nor_hides_the_others() {
         let start = Instant::now();
         let (code, text) = router.vpnd("status");
         let answered = start.elapsed();
-        assert!(code == 3 && answered < Duration::from_secs(4), "{answered:?} {text}");
+        assert!(code == 3 && answered < Duration::from_secs(8), "{answered:?} {text}");
         (flooding.join().unwrap(), answered)
     });
     std::thread::sleep(Duration::from_secs(1));
