@@ -40,7 +40,9 @@ const BATCH: usize = 400;
 /// Each rule is to be hit, and narrowly missed, as often.
 const ENOUGH: usize = 50;
 /// Packets made for one rule in vain before it counts as out of reach.
-const TRIES: usize = 800;
+const TRIES: usize = 2500;
+/// The same for a rule that is known to be.
+const TRIES_EXCUSED: usize = 60;
 /// Least packets for each ruleset.
 const LEAST: usize = 2000;
 /// The kernel is done with a batch when it said nothing for as long, in milliseconds.
@@ -298,11 +300,15 @@ impl<'a> Lane<'a> {
     fn batch(&mut self) -> Vec<(u32, Shot, Option<Purpose>)> {
         let mut wanted = Vec::new();
         for rule in 0..self.targets.len() {
-            if self.hits[rule] < ENOUGH && self.tries[rule][0] < TRIES {
+            if self.is_dead(rule) {
+                continue;
+            }
+            let tries = |missed| if self.is_excused(rule, missed) { TRIES_EXCUSED } else { TRIES };
+            if self.hits[rule] < ENOUGH && self.tries[rule][0] < tries(false) {
                 wanted.push(Purpose { rule, but: None });
             }
             let matches = self.targets[rule].operands();
-            if self.misses[rule] < ENOUGH && self.tries[rule][1] < TRIES && !matches.is_empty() {
+            if self.misses[rule] < ENOUGH && self.tries[rule][1] < tries(true) && !matches.is_empty() {
                 let but = matches[self.random.usize(..matches.len())];
                 wanted.push(Purpose { rule, but: Some(but) });
             }
@@ -344,10 +350,7 @@ impl<'a> Lane<'a> {
                 } else {
                     let named = &self.case.ruleset.rules()[rule];
                     let comment = named.comment.as_deref().unwrap_or_default();
-                    let is_excused = |(chain, words, both): &(&str, &str, bool)| {
-                        named.chain == *chain && comment.starts_with(words) && (*both || what == "missed")
-                    };
-                    if EXCUSED.iter().any(is_excused) {
+                    if self.is_excused(rule, what == "missed") {
                         excused += 1;
                     } else {
                         let times = counts[rule];
@@ -367,6 +370,14 @@ impl<'a> Lane<'a> {
             "missed",
         );
         Summary { packets, visits: self.visits, hit, missed, lacking, excused }
+    }
+
+    fn is_excused(&self, rule: usize, missed: bool) -> bool {
+        let rule = &self.case.ruleset.rules()[rule];
+        let comment = rule.comment.as_deref().unwrap_or_default();
+        EXCUSED.iter().any(|(chain, words, both)| {
+            rule.chain == *chain && comment.starts_with(words) && (*both || missed)
+        })
     }
 
     /// Behind a rule of its chain that everything matches, or in a chain that nothing leads to: no
