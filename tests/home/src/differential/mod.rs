@@ -40,7 +40,7 @@ const BATCH: usize = 400;
 /// Each rule is to be hit, and narrowly missed, as often.
 const ENOUGH: usize = 50;
 /// Packets made for one rule in vain before it counts as out of reach.
-const TRIES: usize = 2500;
+const TRIES: usize = 8000;
 /// The same for a rule that is known to be.
 const TRIES_EXCUSED: usize = 250;
 /// Least packets for each ruleset.
