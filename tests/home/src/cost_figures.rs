@@ -67,7 +67,7 @@ fn bounds(values: &[f64]) -> (f64, f64) {
 
 /// Column 0 is the cost of sending alone, column 1 what the others are measured by.
 pub fn print_table(pairs: &Pairs, names: &[&str]) {
-    println!("{:<38}{:>11}  {:<24}the router's part alone (95 %)", "", "ns a packet", "throughput (95 %)");
+    println!("{:38}ns a packet  {:<24}the router's part alone (95 %)", "", "throughput (95 %)");
     for (at, name) in names.iter().enumerate() {
         let took = pairs.median(at);
         let shown = |(ratio, low, high): (f64, f64, f64)| format!("{ratio:.3} ({low:.3}-{high:.3})");

@@ -227,7 +227,7 @@ fn differs(ours: &Packet, flow: &Flow, kernel: &Packet) -> Option<String> {
     let fields = |packet: &Packet| {
         let ports =
             packet.transport.get(..4).filter(|_| [6, 17].contains(&packet.protocol)).map(<[u8]>::to_vec);
-        (packet.mark, (!translated).then(|| (packet.source, packet.destination, ports)))
+        (packet.mark, (!translated).then_some((packet.source, packet.destination, ports)))
     };
     let (ours, kernel) = (fields(ours), fields(kernel));
     (ours != kernel).then(|| format!("the evaluator has {ours:x?}, the kernel {kernel:x?}"))

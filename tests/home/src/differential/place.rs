@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
@@ -59,6 +60,9 @@ route add 2001:db8:100::/48 dev wan
 route add 2001:db8:65::/48 dev vpnd1
 route add unreachable 2001:db8:99::/48";
 
+/// IPv4 or not, the device and the mark that a socket is bound to.
+type Bound = (bool, Option<&'static str>, u32);
+
 /// Multicast groups that the router listens to.
 const GROUPS: [&str; 2] = ["239.35.1.1/32", "ff3e::1/128"];
 
@@ -69,7 +73,7 @@ pub struct Place {
     ends: HashMap<&'static str, (Muzzle, [u8; 6])>,
     /// Raw sockets of the router's that were opened, by how they are bound. Closing one takes the
     /// kernel longer than sending through it.
-    sockets: RefCell<HashMap<(bool, Option<&'static str>, u32), Socket>>,
+    sockets: RefCell<HashMap<Bound, Socket>>,
     names: HashMap<u32, IfName>,
 }
 
@@ -162,12 +166,14 @@ impl Place {
                 Origin::Router { device, mark } => {
                     let mut sockets = self.sockets.borrow_mut();
                     let bound = (first.v4(), *device, *mark);
-                    if !sockets.contains_key(&bound) {
-                        let mark = (*mark != 0).then_some(*mark);
-                        let binding = Binding { device: device.map(str::to_owned), mark };
-                        sockets.insert(bound, self.router.enter(|| Socket::open(first.v4(), &binding))?);
-                    }
-                    let socket = sockets.get(&bound).context("no socket")?;
+                    let socket = match sockets.entry(bound) {
+                        Entry::Occupied(open) => open.into_mut(),
+                        Entry::Vacant(place) => {
+                            let mark = (*mark != 0).then_some(*mark);
+                            let binding = Binding { device: device.map(str::to_owned), mark };
+                            place.insert(self.router.enter(|| Socket::open(first.v4(), &binding))?)
+                        }
+                    };
                     for (serial, shot) in now {
                         // EPERM and ENETUNREACH are answers, not errors.
                         let _ = socket.send(&shot.bytes(*serial), shot.destination);

@@ -169,6 +169,10 @@ pub fn connections(mark: u32, next: u32, random: &mut Rng) -> Vec<Open> {
                     original.become_protocol(protocol);
                     original.set_port(0, random.u16(ports.clone()));
                     original.set_port(2, port);
+                    if v4 && device == "wan" {
+                        // Within the prefix that a listed service is for.
+                        original.source = IpAddr::from([198, 51, 100, random.u8(64..80)]);
+                    }
                     if protocol == TCP {
                         original.transport[13] = SYN;
                     }
