@@ -1,6 +1,8 @@
 //! What a rule says once it is known by which devices a packet travels: only to tell whether a lane
 //! of one home is a lane of another.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use nftables::expr::{Expression, MetaKey, NamedExpression, SetItem};
 use nftables::schema::Rule;
 use nftables::stmt::{Match, Operator, Statement};
@@ -9,22 +11,52 @@ use crate::lane::Lane;
 
 type Expr = Expression<'static>;
 
-/// The rule without what its devices decide; None: they decide nothing.
-pub fn decided(rule: &Rule<'static>, lane: &Lane) -> Option<String> {
-    let mut text = String::new();
-    let mut any = false;
-    for statement in rule.expr.iter() {
-        match decision(statement, lane) {
-            Some(Decision::Holds) => any = true,
-            Some(Decision::Fails) => return Some("no".to_owned()),
-            Some(Decision::Goes(verdict)) => {
-                any = true;
-                text.push_str(&verdict);
-            }
-            None => text.push_str(&serde_json::to_string(statement).unwrap_or_default()),
-        }
+/// A rule's statements, each as a number.
+pub struct Said {
+    statements: Vec<u64>,
+    by_devices: bool,
+}
+
+fn number(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Said {
+    pub fn new(rule: &Rule<'static>) -> Self {
+        let json = |statement| serde_json::to_string(statement).unwrap_or_default();
+        let mut statements: Vec<u64> = rule.expr.iter().map(|statement| number(&json(statement))).collect();
+        statements.push(number(rule.comment.as_deref().unwrap_or_default()));
+        let of_devices = |statement: &Statement<'static>| match statement {
+            Statement::Match(Match { left, .. }) => is_device(left),
+            Statement::VerdictMap(map) => parts(&map.key).iter().all(is_device),
+            _ => false,
+        };
+        Self { statements, by_devices: rule.expr.iter().any(of_devices) }
     }
-    any.then(|| text + rule.comment.as_deref().unwrap_or_default())
+
+    /// What is left of the rule for packets of these devices.
+    pub fn hash(&self, rule: &Rule<'static>, lane: &Lane, hasher: &mut impl Hasher) {
+        if !self.by_devices {
+            self.statements.hash(hasher);
+            return;
+        }
+        for (statement, number) in rule.expr.iter().zip(&self.statements) {
+            match decision(statement, lane) {
+                Some(Decision::Holds) => {}
+                Some(Decision::Fails) => return,
+                Some(Decision::Goes(verdict)) => verdict.hash(hasher),
+                None => number.hash(hasher),
+            }
+        }
+        self.statements.last().hash(hasher);
+    }
+}
+
+fn is_device(key: &Expr) -> bool {
+    matches!(key, Expression::Named(NamedExpression::Meta(meta))
+        if matches!(meta.key, MetaKey::Iifname | MetaKey::Oifname))
 }
 
 enum Decision {

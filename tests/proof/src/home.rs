@@ -12,7 +12,7 @@ use vpnd::policy::{Stance, compose};
 use crate::alter::{Change, Mutant, mutants};
 use crate::atoms::atoms;
 use crate::contract::{Contract, Zone, contract};
-use crate::devices;
+use crate::devices::Said;
 use crate::dims::Atoms;
 use crate::expect::Table;
 use crate::explore::{Difference, Leaf, Proof, Stop, lanes};
@@ -28,8 +28,9 @@ pub struct Home {
     pub atoms: [Atoms; 2],
     pub lanes: Vec<Lane>,
     pub mutants: Vec<Mutant>,
-    /// What each rule says.
-    hashes: Vec<u64>,
+    /// What each rule says, and what base chains are declared as.
+    said: Vec<Said>,
+    bases: Vec<(String, String)>,
 }
 
 /// What a run through a home's lanes came to.
@@ -77,8 +78,10 @@ impl Home {
         let atoms = atoms(&contract, statements).map_err(Stop::Broken)?;
         let table = Table::new(contract, case.settings.mark, &atoms);
         let lanes = lanes(&table, carried(&case.stance));
-        let hashes = rules.rules.iter().map(hash_of).collect();
-        Ok(Self { rules, table, atoms, lanes, mutants, hashes })
+        let said = rules.rules.iter().map(Said::new).collect();
+        let bases = rules.chains.iter().filter(|chain| chain.hook.is_some());
+        let bases = bases.map(|chain| (chain.name.to_string(), format!("{chain:?}"))).collect();
+        Ok(Self { rules, table, atoms, lanes, mutants, said, bases })
     }
 
     pub fn proof(&self) -> Proof<'_> {
@@ -171,15 +174,11 @@ impl Home {
     /// What each chain says to packets of these devices.
     fn chains(&self, lane: &Lane) -> HashMap<String, u64> {
         let mut chains: HashMap<&str, DefaultHasher> = HashMap::new();
-        for (rule, hash) in self.rules.rules.iter().zip(&self.hashes) {
-            let hasher = chains.entry(rule.chain.as_ref()).or_default();
-            match devices::decided(rule, lane) {
-                Some(decided) => decided.hash(hasher),
-                None => hash.hash(hasher),
-            }
+        for (rule, said) in self.rules.rules.iter().zip(&self.said) {
+            said.hash(rule, lane, chains.entry(rule.chain.as_ref()).or_default());
         }
-        for chain in self.rules.chains.iter().filter(|chain| chain.hook.is_some()) {
-            format!("{chain:?}").hash(chains.entry(chain.name.as_ref()).or_default());
+        for (name, declared) in &self.bases {
+            declared.hash(chains.entry(name).or_default());
         }
         chains.into_iter().map(|(name, hasher)| (name.to_owned(), hasher.finish())).collect()
     }
@@ -219,12 +218,6 @@ impl Home {
         hooks.for_each(|chain| chain.name.hash(&mut hasher));
         hasher.finish()
     }
-}
-
-fn hash_of(rule: &nftables::schema::Rule<'static>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    serde_json::to_string(rule).unwrap_or_default().hash(&mut hasher);
-    hasher.finish()
 }
 
 /// Is this hook on the path?

@@ -233,7 +233,7 @@ fn each(count: usize, work: impl Fn(usize) + Sync) {
                         return;
                     }
                     work(at);
-                    if count > MANY && at % (count / 20) == 0 {
+                    if count > MANY && at % (count / 200) == 0 {
                         println!("    {at} of {count}");
                     }
                 }

@@ -259,6 +259,10 @@ pub fn pairwise(random: &mut fastrand::Rng) -> Vec<Choice> {
         })
     };
     let mut choices = emergencies();
+    // Nothing and everything are always among them.
+    for (options, stance) in [(0, 1), (0, 4), (ALL_OPTIONS, 6)] {
+        choices.push(Choice { options, stance, tunnel: 0, emergency: false });
+    }
     while let Some(first) = open.iter().next().copied() {
         let mut best: (usize, Vec<usize>) = (0, Vec::new());
         for _ in 0..60 {
