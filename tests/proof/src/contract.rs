@@ -458,9 +458,12 @@ impl Writer<'_> {
                     .into_iter()
                     .chain(source(Is::To))
                     .collect();
+            // Without a connection there is no mark whose other bits could be kept (nft_ct_set_eval),
+            // and no answer could leave.
+            let known = (mark.mask() != u32::MAX).then(tracked);
             for (at, say, is) in [
                 (At::ServiceAsked, Say::Mark(mark), asked.clone()),
-                (At::InWan, Say::AllowAndMark(mark), asked),
+                (At::InWan, Say::AllowAndMark(mark), asked.into_iter().chain(known).collect()),
                 (At::OutWan, Say::Allow, answer),
             ] {
                 self.entries.push(Entry { at, row, say, is });

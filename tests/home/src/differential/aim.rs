@@ -127,6 +127,12 @@ impl Target {
         step.failed.is_none_or(|failed| usize::from(failed) >= counter)
     }
 
+    /// Whether it matches only so many in a second.
+    #[must_use]
+    pub fn is_rated(&self) -> bool {
+        self.statements.iter().any(|statement| statement.get("limit").is_some())
+    }
+
     /// Whether this rule decides about every packet, so that the other one, behind it, sees none.
     #[must_use]
     pub fn ends_all(&self, other: &Self) -> bool {

@@ -8,8 +8,8 @@ use vpnd::firewall::evaluate::Hook;
 use crate::ns::Netns;
 use crate::wire::set;
 
-/// The log's group, as the observer's rules name it.
-pub const GROUP: u16 = 7651;
+/// The log's group, as the observer's rules name it; vpnd's own is another.
+pub const GROUP: u16 = 7642;
 
 /// One message of one rule of the observer's.
 #[derive(Debug, Clone)]
