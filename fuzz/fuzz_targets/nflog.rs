@@ -12,6 +12,9 @@ fuzz_target!(|data: &[u8]| {
     assert!(heard.packets.len() * 60 <= data.len(), "{} packets", heard.packets.len());
     for packet in heard.packets {
         assert_eq!(packet.source.is_ipv4(), packet.destination.is_ipv4(), "{packet:?}");
-        assert!(packet.port.is_none() || [1, 6, 17, 33, 58, 132, 136].contains(&packet.protocol), "{packet:?}");
+        assert!(
+            packet.port.is_none() || [1, 6, 17, 33, 58, 132, 136].contains(&packet.protocol),
+            "{packet:?}"
+        );
     }
 });
