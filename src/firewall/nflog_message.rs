@@ -7,6 +7,7 @@ use crate::policy::Row;
 
 use super::base::{LOG_GROUP, LOG_PREFIX};
 use super::conntrack_message::{attributes, be16, be32, ip, put};
+pub use super::evaluate::Hook;
 
 const SUBSYSTEM: u16 = (libc::NFNL_SUBSYS_ULOG as u16) << 8;
 /// `enum nfulnl_msg_types`.
@@ -38,16 +39,6 @@ const SNAP: u32 = 96;
 /// Packets, and hundredths of a second, that the kernel gathers into one datagram.
 const GATHER: u32 = 32;
 const GATHER_TIME: u32 = 50;
-
-/// Where in its way through the router a packet was (`enum nf_inet_hooks`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Hook {
-    Prerouting,
-    Input,
-    Forward,
-    Output,
-    Postrouting,
-}
 
 /// A packet that a rule of ours blocked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,6 +138,7 @@ fn packet(bytes: &[u8]) -> Option<Packet> {
     Some(Packet { row: row?, hook: hook?, input, output, mac, source, destination, protocol, port })
 }
 
+/// `enum nf_inet_hooks`.
 fn hook_of(number: u8) -> Option<Hook> {
     const HOOKS: [Hook; 5] = [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
     HOOKS.get(usize::from(number)).copied()

@@ -109,7 +109,7 @@ impl Ruleset {
     pub fn row(&self, rule: u32) -> Option<Row> {
         let comment = self.rules.get(usize::try_from(rule).ok()?)?.comment.as_deref()?;
         let (number, _) = comment.split_once(' ')?;
-        Row::ALL.iter().copied().find(|row| row.number() == number)
+        Row::of_number(number)
     }
 
     #[must_use]

@@ -263,7 +263,7 @@ pub fn read(text: &str) -> Option<Vec<Sentence>> {
         let mut text = || fields.next().map(str::to_owned);
         let (what, way, details) = (text()?, text()?, text()?);
         let items = fields.next()?;
-        let row = Row::ALL.iter().copied().find(|row| row.number() == number)?;
+        let row = Row::of_number(number)?;
         let kind = match kind {
             "+" => Kind::Passes,
             "-" => Kind::Stops,

@@ -14,7 +14,7 @@ use crate::cli::{DONE, Outcome, kernel, ruleset, status, text};
 use crate::config::{self, Settings};
 use crate::firewall::compile;
 use crate::firewall::evaluate::{Refusal, Verdict};
-use crate::policy::reason::{Zone, protocol_name};
+use crate::policy::reason::Zone;
 use crate::policy::{Facts, Policy, PolicyState, Stance, compose};
 use crate::routing::Router;
 use crate::state::{Generation, RunDir};
@@ -224,14 +224,8 @@ fn packet(answer: &Answer, target: &Target) -> String {
         Zone::Router => "router".to_owned(),
         _ => end.address.to_string(),
     };
-    let protocol =
-        protocol_name(target.protocol).map_or(format!("protocol {}", target.protocol), str::to_owned);
-    let port = match (target.protocol, target.port) {
-        (_, None) => String::new(),
-        (1 | 58, Some(kind)) => format!(" type {kind}"),
-        (_, Some(port)) => format!(" {port}"),
-    };
-    format!("{} -> {} {protocol}{port}", end(&answer.from), end(&answer.to))
+    let what = super::protocol_and_port(target.protocol, target.port);
+    format!("{} -> {} {what}", end(&answer.from), end(&answer.to))
 }
 
 fn as_json(answer: &Answer, target: &Target, rules: &Rules, run_dir: &RunDir) -> String {

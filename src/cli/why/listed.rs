@@ -11,7 +11,7 @@ use crate::cli::args::Input;
 use crate::cli::{DONE, Outcome, ask, text};
 use crate::control::client;
 use crate::control::{BlockedList, BlockedStatus, Reply, Request};
-use crate::policy::reason::{Zone, protocol_name};
+use crate::policy::reason::Zone;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -61,14 +61,7 @@ fn sender(entry: &BlockedStatus, leases: &Leases) -> String {
 }
 
 fn destination(entry: &BlockedStatus) -> String {
-    let to = entry.destination;
-    let protocol =
-        protocol_name(entry.protocol).map_or(format!("protocol {}", entry.protocol), str::to_owned);
-    match (entry.protocol, entry.port) {
-        (_, None) => format!("{to} {protocol}"),
-        (1 | 58, Some(kind)) => format!("{to} {protocol} type {kind}"),
-        (_, Some(port)) => format!("{to} {protocol} {port}"),
-    }
+    format!("{} {}", entry.destination, super::protocol_and_port(entry.protocol, entry.port))
 }
 
 fn way(entry: &BlockedStatus) -> String {
