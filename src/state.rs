@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{IfName, Lan};
 use crate::machine::Stored;
 
+mod applying;
 mod generations;
 mod trial;
 

@@ -2,6 +2,7 @@
 //! daemon.
 
 use std::fmt::Write;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -94,13 +95,23 @@ fn age(generation: &Generation, now: u64) -> String {
     format!("{} ago", span(now.saturating_sub(generation.uptime)))
 }
 
-/// What `look` sees of the kernel, and the generations of that moment: where a new one came in
-/// between, it looks again.
+/// Longest wait for a ruleset that is being applied.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What `look` sees of the kernel, and the generations of that moment: where a ruleset was being
+/// applied meanwhile, in force but not noted yet, it looks again.
 pub fn beside<T>(run: &RunDir, look: impl Fn() -> T) -> (T, Vec<Generation>) {
-    let before = run.generations();
-    let seen = look();
-    let all = run.generations();
-    if all.last() == before.last() { (seen, all) } else { (look(), all) }
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let (before, applied_before) = (run.generations(), run.is_applying());
+        let seen = look();
+        let (applied_after, all) = (run.is_applying(), run.generations());
+        let still = !applied_before && !applied_after && all.last() == before.last();
+        if still || Instant::now() > end {
+            return (seen, all);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 pub fn run(input: &Input) -> Outcome {

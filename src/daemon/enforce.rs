@@ -17,6 +17,7 @@ pub fn enforce(
     policy: &Policy,
     cause: &str,
 ) -> Result<(InForce, Option<u32>), firewall::Error> {
+    let _applying = run.applying();
     let in_force = nft.apply(&firewall::compile(policy))?;
     let rules = || sentence::write(&sentence::sentences(policy));
     let number = note(run, in_force.state.as_str(), &in_force.hash.to_string(), cause, rules);
@@ -28,6 +29,7 @@ pub fn enforce(
 /// # Errors
 /// As [`Nft::remove`].
 pub fn open(nft: &Nft, run: &RunDir, cause: &str) -> Result<(), firewall::Error> {
+    let _applying = run.applying();
     nft.remove()?;
     if !run.generations().is_empty() {
         note(run, OPEN, "", cause, String::new);
