@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use home::config::Config;
 use home::vpnd::{Rules, Vpnd};
@@ -41,6 +41,7 @@ fn arguments() -> Result<Args> {
                 let text = value()?;
                 let (i, n) = text.split_once('/').context("--shard I/N")?;
                 args.shard = (i.parse()?, n.parse()?);
+                ensure!((1..=args.shard.1).contains(&args.shard.0), "--shard I/N: I is 1 to N, not {text}");
             }
             "--help" | "-h" => bail!("{USAGE}"),
             _ if args.verb.is_empty() => args.verb = word,
@@ -83,11 +84,12 @@ fn run() -> Result<bool> {
             let words: Vec<&String> =
                 args.words.iter().filter(|w| !matches!(w.as_str(), "native" | "guest")).collect();
             let (i, n) = args.shard;
+            let turn = (args.seed % n as u64) as usize;
             let picked = tests
                 .into_iter()
                 .filter(|t| words.iter().all(|w| t.name.contains(w.as_str())))
                 .enumerate()
-                .filter(|(at, _)| at % n == i - 1)
+                .filter(|(at, _)| (at + turn) % n == i - 1)
                 .map(|(_, t)| t)
                 .collect();
             suite::run(picked)

@@ -39,7 +39,7 @@ pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
             Test::new(format!("guest: {name}"), move || in_town(&town, &vpnd, work))
         })
         .collect();
-    for call in &inject::CALLS {
+    for call in inject::calls(seed) {
         let (town, vpnd) = (Rc::clone(&town), vpnd.clone());
         let name = format!("guest: each {}, under a flood", call.name);
         tests.push(Test::new(name, move || in_town(&town, &vpnd, |town| inject::each(town, call, seed))));
