@@ -1,7 +1,7 @@
 //! A policy into the kernel, and into the list of generations once it is read back.
 
 use crate::firewall::{self, InForce, Nft};
-use crate::policy::{Policy, sentence};
+use crate::policy::{Policy, Stop, sentence};
 use crate::state::RunDir;
 
 /// The state of a generation without rules.
@@ -17,11 +17,34 @@ pub fn enforce(
     policy: &Policy,
     cause: &str,
 ) -> Result<(InForce, Option<u32>), firewall::Error> {
+    enforce_stopping(nft, run, policy, None, cause).map(|done| (done.in_force, done.number))
+}
+
+/// A policy that was put in force.
+pub struct Enforced {
+    pub in_force: InForce,
+    /// The generation's, if it could be noted.
+    pub number: Option<u32>,
+    /// Why the stop does not stand, where one was wanted.
+    pub unstopped: Option<String>,
+}
+
+/// As [`enforce`], with a stop ahead of the flowtables in the same transaction.
+///
+/// # Errors
+/// As [`enforce`]; never because of the stop.
+pub fn enforce_stopping(
+    nft: &Nft,
+    run: &RunDir,
+    policy: &Policy,
+    stop: Option<&Stop>,
+    cause: &str,
+) -> Result<Enforced, firewall::Error> {
     let _applying = run.applying();
-    let in_force = nft.apply(&firewall::compile(policy))?;
+    let (in_force, unstopped) = nft.apply_stopping(&firewall::compile(policy), stop)?;
     let rules = || sentence::write(&sentence::sentences(policy));
     let number = note(run, in_force.state.as_str(), &in_force.hash.to_string(), cause, rules);
-    Ok((in_force, number))
+    Ok(Enforced { in_force, number, unstopped })
 }
 
 /// Takes the rules away. A router that never had any gets no generation.

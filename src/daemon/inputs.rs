@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::config::{self, IfName, Lan, Settings};
 use crate::machine::Event;
-use crate::policy::Facts;
+use crate::policy::{Entrances, Facts};
 use crate::routing::Router;
 use crate::state::{RunDir, StateDir};
 use crate::tunnel;
@@ -23,6 +23,7 @@ pub(super) struct Inputs {
     pub broken: Vec<String>,
     pub warnings: Vec<String>,
     pub facts: Facts,
+    pub entrances: Entrances,
     pub online: bool,
     pub leases: BTreeMap<IfName, Ipv4Addr>,
     pub router: Router,
@@ -49,6 +50,7 @@ impl Inputs {
             broken: Vec::new(),
             warnings: Vec::new(),
             facts: Facts::default(),
+            entrances: Entrances::default(),
             online: false,
             leases: run.leases(),
             router: Router::open()?,
@@ -151,8 +153,8 @@ impl Inputs {
 
     async fn observe(&mut self) -> Result<(), String> {
         let device = tunnel::DEVICE.parse::<IfName>()?;
-        let facts = self.router.facts(&self.settings, &device, &self.leases).await;
-        self.facts = facts.map_err(|error| error.to_string())?;
+        let seen = self.router.look(&self.settings, &device, &self.leases).await;
+        (self.facts, self.entrances) = seen.map_err(|error| error.to_string())?;
         self.online = self.any_relay_routed(&device).await;
         Ok(())
     }

@@ -187,6 +187,7 @@ impl Daemon {
         while let Some(event) = self.inner.pop_front() {
             self.step(event).await;
         }
+        self.shell.end_idle_stop(&self.inputs).await;
     }
 
     async fn step(&mut self, event: Event) {
@@ -217,6 +218,8 @@ impl Daemon {
                 self.inner.push_back(Event::TunnelDown);
                 continue;
             }
+            self.shell.flows_follow =
+                list.as_slice().iter().any(|effect| matches!(effect, Effect::DeleteFlows { .. }));
             if let Err(error) = self.shell.run(&effect, &self.inputs).await {
                 eprintln!("vpnd: {}: {error}", effect.what());
                 let failed = Event::Failed { effect: Box::new(effect), error, rest: list.collect() };

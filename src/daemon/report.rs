@@ -2,6 +2,7 @@
 
 use crate::config::{IfName, WanService};
 use crate::control::{DeviceStatus, PolicyStatus, RelayStatus, Status, TunnelState, WantedStatus};
+use crate::firewall::hardware_flowtables;
 use crate::routing::{grouped_devices, sysctl};
 use crate::tunnel;
 
@@ -13,6 +14,7 @@ pub(super) fn status(daemon: &Daemon) -> Status {
     let mut warnings: Vec<_> = view.warnings.iter().map(|warning| warning.0.clone()).collect();
     warnings.extend(daemon.inputs.warnings.clone());
     warnings.extend(daemon.undone.clone());
+    warnings.extend(hardware_flowtables().unwrap_or_default().iter().map(|table| in_hardware(table)));
     if daemon.shell.barrier {
         warnings.extend(sysctl::strict_devices(&daemon.inputs.facts).iter().map(validated));
         warnings.extend(grouped_devices(&daemon.inputs.facts).iter().map(grouped));
@@ -36,7 +38,12 @@ pub(super) fn status(daemon: &Daemon) -> Status {
         device: device(),
         trial: daemon.trial.as_ref().map(Trial::status),
         wan_services: daemon.inputs.settings.allow_wan_service.iter().map(service).collect(),
-        missing_layers: MISSING.iter().map(ToString::to_string).chain(unheard(daemon)).collect(),
+        missing_layers: MISSING
+            .iter()
+            .map(ToString::to_string)
+            .chain(unheard(daemon))
+            .chain(daemon.shell.unstopped.as_deref().map(unstopped))
+            .collect(),
         warnings,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -52,6 +59,18 @@ fn unheard(daemon: &Daemon) -> Option<String> {
     let mute = "the kernel refused the rules that tell of them (install kmod-nfnetlink-log and restart vpnd)";
     let trouble = if daemon.shell.mute() { Some(mute) } else { daemon.blocked.trouble() };
     trouble.map(|why| format!("reasons: 'vpnd why' does not hear of blocked packets: {why}"))
+}
+
+fn unstopped(why: &str) -> String {
+    format!(
+        "stop ahead of flow offloading: flows from before the last change were ended by a change of the routes and deleted, but not stopped at once: {why}"
+    )
+}
+
+fn in_hardware(table: &str) -> String {
+    format!(
+        "hardware flow offloading is on (flowtable {table}): connections from before a change may go on for some seconds where no rule sees them; switch it off ('uci set firewall.@defaults[0].flow_offloading_hw=0', 'uci commit firewall', 'service firewall reload'); offloading in software is fine"
+    )
 }
 
 fn validated(device: &IfName) -> String {

@@ -1,23 +1,26 @@
 //! Runs effects, one after the other. It decides nothing.
 
+mod policy_change;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::config::{RelayName, Settings};
-use crate::firewall::{InForce, Nft, conntrack};
+use crate::firewall::{InForce, Nft};
 use crate::machine::{Effect, Event};
-use crate::policy::{self, Stance, TunnelStance, flows};
+use crate::policy::{Stance, TunnelStance};
 use crate::routing::sysctl;
-use crate::state::{RunDir, StateDir};
+use crate::state::StateDir;
 use crate::tunnel::{self, ProbeEvent};
 
+use super::Dirs;
 use super::inputs::Inputs;
 use super::timers::Timers;
-use super::{Dirs, enforce};
 
 pub(super) struct Shell {
     pub state: StateDir,
@@ -30,7 +33,15 @@ pub(super) struct Shell {
     pub generation: Option<u32>,
     /// What led to the effects that are run, for people.
     pub cause: String,
+    /// Old flows are deleted after the effect that is run.
+    pub flows_follow: bool,
+    /// Why old flows are not stopped ahead of the flowtables, when that was last wanted.
+    pub unstopped: Option<String>,
+    /// They are, until they are deleted.
+    stopped: bool,
     stance: Stance,
+    /// What the policy in force was made of.
+    settings: Option<Arc<Settings>>,
     nft: Nft,
     run_dir: PathBuf,
     probe: Option<Probe>,
@@ -65,7 +76,11 @@ impl Shell {
             in_force: None,
             generation: None,
             cause: String::new(),
+            flows_follow: false,
+            unstopped: None,
+            stopped: false,
             stance: Stance::Open,
+            settings: None,
             nft: Nft::new(nft.to_owned()),
             run_dir: dirs.run.clone(),
             probe: None,
@@ -86,7 +101,7 @@ impl Shell {
     async fn run_at_length(&mut self, effect: &Effect, inputs: &Inputs) -> Result<(), String> {
         let settings = &inputs.settings;
         match effect {
-            Effect::Enforce(stance) => self.enforce(stance, inputs),
+            Effect::Enforce(stance) => self.enforce(stance, inputs).await,
             Effect::RaiseBarrier => self.raise(inputs).await,
             Effect::LowerBarrier => self.lower(inputs).await,
             Effect::DeleteFlows { tunnel } => self.delete_flows(*tunnel, inputs),
@@ -122,23 +137,6 @@ impl Shell {
         }
     }
 
-    fn enforce(&mut self, stance: &Stance, inputs: &Inputs) -> Result<(), String> {
-        let run = RunDir::new(&self.run_dir);
-        match policy::compose(stance, &inputs.settings, &inputs.facts) {
-            Some(policy) => {
-                let (in_force, number) =
-                    enforce::enforce(&self.nft, &run, &policy, &self.cause).map_err(text)?;
-                (self.in_force, self.generation) = (Some(in_force), number);
-            }
-            None => {
-                enforce::open(&self.nft, &run, &self.cause).map_err(text)?;
-                (self.in_force, self.generation) = (None, None);
-            }
-        }
-        self.stance = stance.clone();
-        Ok(())
-    }
-
     /// The rules in force tell nothing of what they block.
     pub fn mute(&self) -> bool {
         self.nft.mute()
@@ -170,12 +168,6 @@ impl Shell {
         self.barrier = false;
         inputs.router.lower().await.map_err(text)?;
         sysctl::lower(&self.run_dir).map_err(text)
-    }
-
-    fn delete_flows(&self, tunnel: bool, inputs: &Inputs) -> Result<(), String> {
-        let fits =
-            |flow: &flows::Flow| flows::fits(flow, &self.stance, &inputs.settings, &inputs.facts, !tunnel);
-        conntrack::delete_unfit(fits).map(drop).map_err(text)
     }
 
     async fn create(&mut self, listen_port: u16, inputs: &Inputs) -> Result<(), String> {

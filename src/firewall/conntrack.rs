@@ -163,7 +163,7 @@ fn delete_batch(socket: &Socket, batch: &[Entry], tally: &mut Tally) -> io::Resu
     Ok(())
 }
 
-fn open() -> io::Result<Socket> {
+pub(super) fn open() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
@@ -183,7 +183,7 @@ fn request(message: Message, flags: u16, sequence: u32) -> Vec<u8> {
     bytes
 }
 
-fn send(socket: &Socket, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn send(socket: &Socket, bytes: &[u8]) -> io::Result<()> {
     loop {
         match socket.send(bytes, 0) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -194,15 +194,18 @@ fn send(socket: &Socket, bytes: &[u8]) -> io::Result<()> {
 
 /// The messages of one datagram.
 fn receive(socket: &Socket) -> io::Result<Vec<NetlinkMessage<Message>>> {
+    split(&datagram(socket)?)
+}
+
+pub(super) fn datagram(socket: &Socket) -> io::Result<Vec<u8>> {
     let mut buffer = Vec::with_capacity(DATAGRAM);
     loop {
         match socket.recv(&mut buffer, 0) {
-            Ok(_) => break,
+            Ok(_) => return Ok(buffer),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    split(&buffer)
 }
 
 /// A door for `fuzz/`: for each connection of a datagram its flow, and the request to delete it.

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::policy::PolicyState;
+use crate::policy::{PolicyState, Stop};
 
 use super::child::{self, Output};
 use super::counters::{self, RowCount};
 use super::error::Error;
 use super::listing::for_each_object;
+use super::nfnetlink;
 use super::normal::Normal;
 use super::ruleset::{Ruleset, RulesetHash, TABLE};
+use super::stop::{self, STOP_TABLE};
 
 /// Loading takes a few milliseconds on a PC and well below a second on a slow router; longer
 /// means that it hangs.
@@ -75,10 +77,24 @@ impl Nft {
     /// the kernel holds something else than it was given, that is left there: it is no less
     /// closed than nothing.
     pub fn apply(&self, ruleset: &Ruleset) -> Result<InForce, Error> {
+        self.apply_stopping(ruleset, None).map(|(in_force, _)| in_force)
+    }
+
+    /// As [`Nft::apply`], with a stop ahead of the flowtables in the same transaction; without one,
+    /// a former stop ends with it. Where the kernel refuses the stop (before 6.16 it refuses a
+    /// device that is missing), the ruleset is put in force without it at once: the text says why.
+    ///
+    /// # Errors
+    /// As [`Nft::apply`].
+    pub fn apply_stopping(
+        &self,
+        ruleset: &Ruleset,
+        stop: Option<&Stop>,
+    ) -> Result<(InForce, Option<String>), Error> {
         if self.mute() {
-            return self.apply_whole(&ruleset.without_log());
+            return self.with_stop_or_without(&ruleset.without_log(), stop);
         }
-        let result = self.apply_whole(ruleset);
+        let result = self.with_stop_or_without(ruleset, stop);
         if !matches!(result, Err(Error::Refused { .. })) {
             return result;
         }
@@ -86,10 +102,38 @@ impl Nft {
         if quiet == *ruleset {
             return result;
         }
-        let again = self.apply_whole(&quiet);
+        let again = self.with_stop_or_without(&quiet, stop);
         self.mute.store(again.is_ok(), Ordering::Relaxed);
         // The first refusal says why.
         again.or(result)
+    }
+
+    fn with_stop_or_without(
+        &self,
+        ruleset: &Ruleset,
+        stop: Option<&Stop>,
+    ) -> Result<(InForce, Option<String>), Error> {
+        let refused = match stop {
+            None => None,
+            Some(_) => match self.apply_whole(ruleset, stop) {
+                Err(error @ (Error::Refused { .. } | Error::Killed { .. })) => Some(error.to_string()),
+                result => return result.map(|in_force| (in_force, None)),
+            },
+        };
+        self.apply_whole(ruleset, None).map(|in_force| (in_force, refused))
+    }
+
+    /// Ends the stop; fine when there is none.
+    ///
+    /// # Errors
+    /// When neither the kernel's own socket nor nft can.
+    pub fn end_stop(&self) -> Result<(), Error> {
+        // One message; nft would take its time to start, in which the LAN waits.
+        if nfnetlink::delete_table(STOP_TABLE).is_ok() {
+            return Ok(());
+        }
+        let batch = joined(stop::commands_to_end());
+        self.run(&["-j", "-f", "-"], batch, "removing table inet vpnd_stop").map(drop)
     }
 
     /// Whether blocked packets cannot be told of: nfnetlink_log or nft_log is not in the kernel.
@@ -97,7 +141,7 @@ impl Nft {
         self.mute.load(Ordering::Relaxed)
     }
 
-    fn apply_whole(&self, ruleset: &Ruleset) -> Result<InForce, Error> {
+    fn apply_whole(&self, ruleset: &Ruleset, stop: Option<&Stop>) -> Result<InForce, Error> {
         let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
         if former.is_none() {
             // A daemon that was started anew: what a former one left is worth keeping as well. What
@@ -107,7 +151,7 @@ impl Nft {
             });
         }
         let batch = ruleset.to_json();
-        let loaded = self.load(&batch);
+        let loaded = self.load(&with_stop(&batch, stop));
         if let Err(error @ (Error::Start { .. } | Error::Refused { .. })) = loaded {
             // One transaction: refused means that nothing has changed.
             return Err(error);
@@ -140,7 +184,8 @@ impl Nft {
         let table = json!({ "table": { "family": "inet", "name": TABLE } });
         // Added first, so that deleting succeeds when it was absent.
         let batch = json!({ "nftables": [{ "add": table }, { "delete": table }] });
-        self.run(&["-j", "-f", "-"], batch.to_string(), "removing table inet vpnd")?;
+        let batch = with_stop(&batch.to_string(), None);
+        self.run(&["-j", "-f", "-"], batch, "removing table inet vpnd")?;
         *former = None;
         Ok(())
     }
@@ -254,6 +299,16 @@ impl Nft {
 
 const LISTING: &str = "listing table inet vpnd";
 
+/// The batch, and in the same transaction the stop, or the end of a former one.
+fn with_stop(batch: &str, stop: Option<&Stop>) -> String {
+    let more = stop.map_or_else(stop::commands_to_end, stop::commands);
+    format!("{},{}]}}", batch.strip_suffix("]}").unwrap_or(batch), more.join(","))
+}
+
+fn joined(commands: Vec<String>) -> String {
+    format!("{{\"nftables\":[{}]}}", commands.join(","))
+}
+
 /// nft repeats the offending input line, which holds the whole batch.
 fn brief(stderr: &str) -> String {
     const MOST: usize = 400;
@@ -291,5 +346,5 @@ fn reloadable(listing: &[u8]) -> Result<String, String> {
         }
         commands.push(json!({ "add": object }).to_string());
     })?;
-    Ok(format!("{{\"nftables\":[{}]}}", commands.join(",")))
+    Ok(joined(commands))
 }

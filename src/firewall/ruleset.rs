@@ -157,7 +157,7 @@ impl Ruleset {
 /// One at a time: serde_json's tree of the whole batch takes some megabytes, which the daemon
 /// would keep for good. A serialisation into memory fails only for maps whose keys are no text;
 /// there are none here, and an empty command would be refused.
-fn json(command: NfCmd<'_>) -> String {
+pub(super) fn json(command: NfCmd<'_>) -> String {
     let command = NfObject::CmdObject(command);
     serde_json::to_value(command).map(spelled_for_nft).unwrap_or_default().to_string()
 }

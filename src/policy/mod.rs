@@ -26,6 +26,7 @@ pub(crate) mod samples;
 pub mod sentence;
 mod stance;
 mod state;
+mod stop;
 #[cfg(test)]
 mod tests;
 mod way;
@@ -39,5 +40,6 @@ pub use facts::{Facts, WanDevice};
 pub use row::Row;
 pub use stance::{Stance, TunnelStance};
 pub use state::PolicyState;
+pub use stop::{Entrances, Stop, stop};
 pub use way::Way;
 pub use zones::{LanZone, TUNNEL_GROUP, Zones};

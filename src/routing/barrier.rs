@@ -10,7 +10,7 @@ use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::rule::RuleMessage;
 
 use crate::config::{IfName, Mark, Settings};
-use crate::policy::{Facts, TunnelStance};
+use crate::policy::{Entrances, Facts, TunnelStance};
 
 use super::group::Way;
 use super::netlink::Netlink;
@@ -18,7 +18,7 @@ use super::plan::{self, Family, PRIORITIES, TABLE_LAN, TABLE_MAIN, TABLE_TUNNEL}
 use super::route::{self, Route};
 use super::rule::{self, Action, Rule};
 use super::snapshot::Snapshot;
-use super::{Error, facts, group};
+use super::{Error, facts, group, offload};
 
 /// A pass that changed something is followed by another, which finds nothing to do: the barrier is
 /// read back. Devices that come and go meanwhile may need a few more.
@@ -47,7 +47,31 @@ impl Router {
         tunnel: &IfName,
         leases: &BTreeMap<IfName, Ipv4Addr>,
     ) -> Result<Facts, Error> {
+        self.look(settings, tunnel, leases).await.map(|(facts, _)| facts)
+    }
+
+    /// [`Router::facts`], and where LAN packets come in at that moment.
+    ///
+    /// # Errors
+    /// When the kernel does not list its devices.
+    pub async fn look(
+        &self,
+        settings: &Settings,
+        tunnel: &IfName,
+        leases: &BTreeMap<IfName, Ipv4Addr>,
+    ) -> Result<(Facts, Entrances), Error> {
         facts::read(&Netlink::open()?, settings, tunnel, leases).await
+    }
+
+    /// Makes the kernel ask again which way offloaded flows go, which ends their being offloaded:
+    /// each packet passes the rules again. Not of flows that it sends out by a device below the
+    /// route's own (a VLAN's carrier, a bridge's port), for which it never asks
+    /// (`nf_flow_dst_check`).
+    ///
+    /// # Errors
+    /// The first refusal of the kernel, after everything else was tried.
+    pub async fn end_offloading(&self) -> Result<(), Error> {
+        offload::end(&Netlink::open()?).await
     }
 
     /// Where a packet of ours that carries `mark` would go; None when it has no route.
@@ -120,7 +144,7 @@ impl Router {
 
 /// A kernel without IPv6 has no IPv6 rules, and needs none. (One with IPv6 but without its rules
 /// refuses them, which is an error.)
-fn families() -> impl Iterator<Item = Family> {
+pub(super) fn families() -> impl Iterator<Item = Family> {
     let has_v6 = Path::new("/proc/sys/net/ipv6").exists();
     Family::ALL.into_iter().filter(move |family| has_v6 || *family == Family::V4)
 }

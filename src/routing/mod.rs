@@ -12,6 +12,7 @@
 //! | `barrier.rs` | raise, lower, standing: reconciliation |
 //! | `facts.rs` | devices, prefixes, the path to a relay |
 //! | `group.rs` | LAN devices into an interface group, and whether that tells them apart |
+//! | `offload.rs` | ends the offloading of flows without touching them |
 //! | `toward.rs` | which way the plan sends a packet |
 //! | `netlink.rs` | one request or dump, with a time limit |
 
@@ -22,6 +23,7 @@ mod facts;
 pub mod fuzzing;
 mod group;
 mod netlink;
+mod offload;
 mod plan;
 mod route;
 mod rule;

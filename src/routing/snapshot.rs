@@ -15,7 +15,7 @@ pub(super) struct Snapshot {
     pub links: Vec<Link>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Link {
     pub index: u32,
     pub name: String,
@@ -24,6 +24,10 @@ pub(super) struct Link {
     /// A port of a bridge or a bond: it has no addresses and no routes of its own. (A device in a
     /// VRF has a master as well, but is a device in its own right.)
     pub port: bool,
+    /// Index of the device that this one is a port of (as `port`), and of the one that carries this
+    /// one, where it is a VLAN.
+    pub above: Option<u32>,
+    pub carrier: Option<u32>,
     /// `ip link set group`; 0 unless somebody said otherwise.
     pub group: u32,
     /// Bytes.
@@ -56,7 +60,7 @@ impl Snapshot {
             })
             .collect();
         let vrfs: Vec<u32> =
-            messages.iter().filter(|link| is_vrf(link)).map(|link| link.header.index).collect();
+            messages.iter().filter(|link| is(link, &InfoKind::Vrf)).map(|link| link.header.index).collect();
         let mut links: Vec<Link> = messages.iter().filter_map(|message| Link::read(message, &vrfs)).collect();
         for message in addresses {
             let RouteNetlinkMessage::NewAddress(message) = message else {
@@ -75,9 +79,9 @@ impl Snapshot {
     }
 }
 
-fn is_vrf(link: &LinkMessage) -> bool {
+fn is(link: &LinkMessage, kind: &InfoKind) -> bool {
     link.attributes.iter().any(|attribute| match attribute {
-        LinkAttribute::LinkInfo(info) => info.contains(&LinkInfo::Kind(InfoKind::Vrf)),
+        LinkAttribute::LinkInfo(info) => info.contains(&LinkInfo::Kind(kind.clone())),
         _ => false,
     })
 }
@@ -87,13 +91,9 @@ impl Link {
         let flags = message.header.flags;
         let mut link = Self {
             index: message.header.index,
-            name: String::new(),
             up: flags.contains(LinkFlags::Up),
             loopback: flags.contains(LinkFlags::Loopback),
-            port: false,
-            group: 0,
-            mtu: 0,
-            addresses: Vec::new(),
+            ..Self::default()
         };
         for attribute in &message.attributes {
             match attribute {
@@ -102,7 +102,10 @@ impl Link {
                 LinkAttribute::Group(group) => link.group = *group,
                 LinkAttribute::Controller(master) => {
                     link.port = *master != 0 && !vrfs.contains(master);
+                    link.above = Some(*master).filter(|_| link.port);
                 }
+                // Other kinds name their peer so, or a device of another namespace.
+                LinkAttribute::Link(carrier) if is(message, &InfoKind::Vlan) => link.carrier = Some(*carrier),
                 _ => {}
             }
         }

@@ -46,8 +46,7 @@ mod tests {
     use crate::routing::snapshot::{Link, Snapshot};
 
     fn link(index: u32, name: &str) -> Link {
-        let (loopback, port, group, mtu) = (false, false, 0, 1500);
-        Link { index, name: name.to_owned(), up: true, loopback, port, group, mtu, addresses: Vec::new() }
+        Link { index, name: name.to_owned(), up: true, mtu: 1500, ..Link::default() }
     }
 
     /// What the barrier's own rules and routes do with a packet that is forwarded.

@@ -296,7 +296,8 @@ fn next_hook(hook: Hook, to: &End) -> Option<Hook> {
         (Hook::Prerouting, Zone::Nowhere) => None,
         (Hook::Prerouting, _) => Some(Hook::Forward),
         (Hook::Forward | Hook::Output, _) => Some(Hook::Postrouting),
-        (Hook::Input | Hook::Postrouting, _) => None,
+        // The stop there is no part of a policy: it is over before anybody can ask.
+        (Hook::Ingress | Hook::Input | Hook::Postrouting, _) => None,
     }
 }
 

@@ -7,10 +7,10 @@ use nftables::schema::{Chain, Rule, Set, SetType, SetTypeValue};
 use nftables::stmt::{Mangle, Match, NAT, NATFamily, Operator, Reject, RejectType, SetOp, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfHook, RejectCode};
 
-use super::keys;
 use super::program::{Base, Entry, Key, Load, Op, Outcome, Range, RuleOps, Target};
 use super::types::{Hook, Refusal};
 use super::{Evaluator, Unknown};
+use super::{keys, program};
 use crate::firewall::text;
 use crate::policy::Family;
 
@@ -62,8 +62,10 @@ fn base(chain: &Chain<'_>, target: Target) -> Result<Option<Base>, Unknown> {
         NfHook::Forward => Hook::Forward,
         NfHook::Output => Hook::Output,
         NfHook::Postrouting => Hook::Postrouting,
+        NfHook::Ingress if chain.dev.is_some() => Hook::Ingress,
         NfHook::Ingress | NfHook::Egress => return Err(Unknown::Chain(chain.name.clone().into_owned())),
     };
+    let device = chain.dev.as_deref().map(program::name);
     let nat = kind == NfChainType::NAT;
     let own = chain.prio.unwrap_or_default();
     // NF_IP_PRI_NAT_DST and NF_IP_PRI_NAT_SRC.
@@ -73,7 +75,7 @@ fn base(chain: &Chain<'_>, target: Target) -> Result<Option<Base>, Unknown> {
         _ => 100,
     };
     let drops = chain.policy == Some(NfChainPolicy::Drop);
-    Ok(Some(Base { hook, priority: (place, own), nat, drops, chain: target }))
+    Ok(Some(Base { hook, device, priority: (place, own), nat, drops, chain: target }))
 }
 
 fn unknown(expr: &Expr) -> Unknown {

@@ -84,7 +84,9 @@ impl Evaluator {
         world: &World,
     ) -> Result<Decision, Unknown> {
         let mut run = Run::new(self, hook, packet, devices, flow, world);
-        for base in self.bases.iter().filter(|base| base.hook == hook) {
+        let arrives_by = program::name_of(devices.iif.as_ref());
+        let sees = |base: &&Base| base.hook == hook && base.device.is_none_or(|name| name == arrives_by);
+        for base in self.bases.iter().filter(sees) {
             run.base(base)?;
             if run.decision.verdict != Verdict::Accept {
                 break;

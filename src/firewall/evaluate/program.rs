@@ -12,6 +12,8 @@ pub struct Target(pub u16);
 
 pub struct Base {
     pub hook: Hook,
+    /// The name of the one device whose packets it sees, at ingress.
+    pub device: Option<u128>,
     /// When the kernel runs it: nat chains all at their hook's own priority (nf_nat_core.c), in
     /// the order of theirs.
     pub priority: (i32, i32),

@@ -47,7 +47,7 @@ impl<'a> Run<'a> {
         world: &'a World,
     ) -> Self {
         let has_in = hook != Hook::Output;
-        let has_out = !matches!(hook, Hook::Prerouting | Hook::Input);
+        let has_out = !matches!(hook, Hook::Ingress | Hook::Prerouting | Hook::Input);
         let decision = Decision {
             verdict: Verdict::Accept,
             rule: None,
@@ -72,7 +72,11 @@ impl<'a> Run<'a> {
     /// One base chain. An accept ends it, not the hook.
     pub fn base(&mut self, base: &Base) -> Result<(), Unknown> {
         let priority = base.priority.0;
-        self.seen = priority > CONNTRACK || !matches!(self.hook, Hook::Prerouting | Hook::Output);
+        self.seen = match self.hook {
+            Hook::Ingress => false,
+            Hook::Prerouting | Hook::Output => priority > CONNTRACK,
+            _ => true,
+        };
         if self.hook == Hook::Postrouting && priority > SOURCE_NAT {
             self.translated_source();
         }

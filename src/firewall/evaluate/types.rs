@@ -129,6 +129,8 @@ impl Default for World {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Hook {
+    /// Of one device, ahead of everything else. On no [`Path`]: only the stop is there.
+    Ingress,
     Prerouting,
     Input,
     Forward,

@@ -16,12 +16,12 @@ const LIMIT: Duration = Duration::from_millis(700);
 
 /// A folder of the test's own with a script that stands in for nft. `$load` is 1 for a
 /// transaction, `$times` counts the calls of the same kind; `nft` is the real one.
-struct FalseNft {
+pub struct FalseNft {
     folder: PathBuf,
 }
 
 impl FalseNft {
-    fn new(name: &str, behaviour: &str) -> Self {
+    pub fn new(name: &str, behaviour: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("vpnd-false-nft-{}-{name}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let script = format!(
@@ -38,7 +38,7 @@ impl FalseNft {
         Self { folder }
     }
 
-    fn nft(&self) -> Nft {
+    pub fn nft(&self) -> Nft {
         Nft::with_limit(self.folder.join("nft"), LIMIT)
     }
 }

@@ -1,0 +1,54 @@
+//! Ends the offloading of flows by a change of the routing generation: a rule and a route that no
+//! packet can meet, there for a moment.
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+
+use super::Error;
+use super::barrier::families;
+use super::netlink::Netlink;
+use super::plan::{Family, PRIORITIES, TABLE_MAIN};
+use super::route::Route;
+use super::rule::{Action, Rule};
+
+/// For IPv4 any rule will do (`fib4_rule_flush_cache`). IPv6 looks at the number of the routes'
+/// tree (`ip6_dst_check`), which a rule leaves as it is, and a new route above its root does not.
+pub(super) async fn end(netlink: &Netlink) -> Result<(), Error> {
+    let mut result = Ok(());
+    for family in families() {
+        let rule = rule(family);
+        let add = RouteNetlinkMessage::NewRule(rule.to_message());
+        let delete = RouteNetlinkMessage::DelRule(rule.to_message());
+        result = result.and(passing(netlink, add, delete, &format!("the rule {rule}")).await);
+        if family == Family::V6 {
+            let route = route();
+            let add = RouteNetlinkMessage::NewRoute(route.to_message());
+            let delete = RouteNetlinkMessage::DelRoute(route.to_message());
+            result = result.and(passing(netlink, add, delete, &format!("the route {route}")).await);
+        }
+    }
+    result
+}
+
+/// Added and deleted. Where it is there already, deleting it is the change.
+async fn passing(
+    netlink: &Netlink,
+    add: RouteNetlinkMessage,
+    delete: RouteNetlinkMessage,
+    what: &str,
+) -> Result<(), Error> {
+    let flags = NLM_F_CREATE | NLM_F_EXCL;
+    let added = netlink.change(add, flags, || format!("adding {what}")).await;
+    let deleted = netlink.change(delete, 0, || format!("deleting {what}")).await;
+    deleted.or(added)
+}
+
+/// To the unspecified address, where no packet goes.
+fn rule(family: Family) -> Rule {
+    let nowhere = family.unspecified().into();
+    Rule { to: Some(nowhere), ..Rule::new(family, *PRIORITIES.end(), Action::Unreachable) }
+}
+
+fn route() -> Route {
+    Route { table: TABLE_MAIN, to: Family::V6.unspecified().into(), hop: None, metric: 0 }
+}
