@@ -1,0 +1,256 @@
+//! The stop ahead of the flowtables in a router of network namespaces, with every other table gone;
+//! and a real daemon that puts it up and ends it. What flowtables do is tried in the guests: this
+//! machine's kernel may have none.
+#![allow(clippy::unwrap_used)]
+
+mod netns;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use netns::{From, House, INTERNET, INTERNET6, connect_tcp, leaks, name, net, send_udp, settings};
+use vpnd::config::{IfName, Settings};
+use vpnd::firewall::{Nft, compile};
+use vpnd::policy::{Entrances, Facts, Stance, compose, stop};
+use vpnd::routing::{Router, watch};
+
+const LINK_LOCAL: &str = "fe80::7651";
+
+/// A router whose first LAN device is a bridge, with the house's as its port.
+fn house() -> (House, Settings) {
+    let house = House::build();
+    house.sh("rtr", "ip link add br-lan type bridge; ip link set br-lan up; ip addr flush dev lan0; ip link set lan0 master br-lan;
+        ip addr add 192.168.1.1/24 dev br-lan; ip -6 addr add fd00:1::1/64 dev br-lan nodad;
+        ip -6 addr add fe80::7651/64 dev br-lan nodad");
+    let mut settings = settings();
+    settings.lan.devices[0].name = name("br-lan");
+    (house, settings)
+}
+
+fn look(house: &House, settings: &Settings) -> (Facts, Entrances) {
+    let settings = settings.clone();
+    house.run("rtr", move || async move {
+        Router::open().unwrap().look(&settings, &name("vpnd0"), &BTreeMap::new()).await.unwrap()
+    })
+}
+
+/// The stop, and no other table.
+fn stopped(house: &House, settings: &Settings) {
+    let (facts, entrances) = look(house, settings);
+    let policy = compose(&Stance::Blocked { api: true }, settings, &facts).unwrap();
+    let stop = stop(&policy, settings, &entrances).unwrap();
+    let missing = house.inside("rtr", move || {
+        Nft::new("nft".into()).apply_stopping(&compile(&policy), Some(&stop)).unwrap().1
+    });
+    assert_eq!(missing, None);
+    house.sh("rtr", "nft delete table inet vpnd");
+    assert_eq!(tables(house), "table inet vpnd_stop");
+}
+
+fn tables(house: &House) -> String {
+    house.sh("rtr", "nft list tables").trim().to_owned()
+}
+
+fn end(house: &House) {
+    house.inside("rtr", || Nft::new("nft".into()).end_stop().unwrap());
+    assert_eq!(tables(house), "");
+}
+
+/// Frames of both LANs that reached the ISP, of those sent to the internet by UDP, TCP and ICMP in
+/// both families.
+fn outward(house: &House) -> usize {
+    let frames = house.capture(|| {
+        for place in ["cli", "cli2"] {
+            for to in [INTERNET, INTERNET6] {
+                let to: IpAddr = to.parse().unwrap();
+                house.inside(place, move || {
+                    send_udp(SocketAddr::new(to, 9999), &From::default());
+                    connect_tcp(SocketAddr::new(to, 9999));
+                });
+                house.ping(place, &to.to_string(), Duration::from_millis(100));
+            }
+        }
+    });
+    leaks(&frames)
+}
+
+/// Does the router hear a datagram that a LAN host sends there?
+fn hears(house: &House, to: &str) -> bool {
+    let to: IpAddr = to.parse().unwrap();
+    let any = if to.is_ipv4() { "0.0.0.0:6767" } else { "[::]:6767" };
+    let socket = house.inside("rtr", move || UdpSocket::bind(any).unwrap());
+    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    house.inside("cli", move || {
+        let socket = UdpSocket::bind(if to.is_ipv4() { "192.168.1.2:0" } else { "[::]:0" }).unwrap();
+        socket.set_broadcast(true).unwrap();
+        let to = match to {
+            IpAddr::V4(_) => SocketAddr::new(to, 6767),
+            // SAFETY: a C string.
+            IpAddr::V6(to) => {
+                SocketAddrV6::new(to, 6767, 0, unsafe { libc::if_nametoindex(c"eth0".as_ptr()) }).into()
+            }
+        };
+        socket.send_to(b"hello", to).unwrap();
+    });
+    socket.recv(&mut [0; 16]).is_ok()
+}
+
+fn at_home(house: &House) {
+    let link_local = format!("{LINK_LOCAL}%eth0");
+    for to in [
+        "192.168.1.1",
+        "fd00:1::1",
+        link_local.as_str(),
+        "203.0.113.2",
+        "2001:db8:203::2",
+        "192.168.2.2",
+        "fd00:2::2",
+    ] {
+        assert!(house.pings("cli", to), "cli to {to}");
+    }
+    for to in
+        ["255.255.255.255", "192.168.1.255", "192.168.1.1", "224.0.0.1", "ff02::1", "ff02::2", LINK_LOCAL]
+    {
+        assert!(hears(house, to), "cli to {to}");
+    }
+}
+
+#[test]
+fn alone_it_stops_the_lan_and_spares_what_stays_at_home() {
+    let (house, settings) = house();
+    let (_, entrances) = look(&house, &settings);
+    let names: Vec<&str> = entrances.devices.iter().map(IfName::as_str).collect();
+    assert_eq!(names, ["br-lan", "lan0", "lan1"]);
+    let free = outward(&house);
+    assert!(free >= 2 * 2 * 20, "control: {free} frames");
+    at_home(&house);
+
+    stopped(&house, &settings);
+    assert_eq!(outward(&house), 0);
+    at_home(&house);
+    // The router's own packets are none of its business.
+    assert!(house.pings("rtr", INTERNET) && house.pings("rtr", INTERNET6));
+    // Ahead of the bridge, and behind it: each chain stops what comes its way.
+    house.sh("rtr", "nft flush chain inet vpnd_stop from_0");
+    assert_eq!(outward(&house), 0, "by the port");
+    house.sh("rtr", "nft flush chain inet vpnd_stop from_1");
+    assert!(outward(&house) > 0, "control: neither");
+
+    stopped(&house, &settings);
+    house.sh("rtr", "nft flush chain inet vpnd_stop from_1");
+    assert_eq!(outward(&house), 0, "by the bridge");
+    end(&house);
+    let again = outward(&house);
+    assert!(again >= 2 * 2 * 20, "{again} frames");
+}
+
+#[test]
+fn listed_prefixes_are_spared() {
+    let (house, mut settings) = house();
+    stopped(&house, &settings);
+    assert!(!house.pings("cli", INTERNET) && !house.pings("cli", INTERNET6));
+    settings.allow_wan_private = vec![net("198.51.100.0/24")];
+    stopped(&house, &settings);
+    assert!(house.pings("cli", INTERNET) && !house.pings("cli", INTERNET6));
+}
+
+#[test]
+fn offloading_is_ended_by_a_change_that_leaves_nothing_behind() {
+    let (house, _) = house();
+    let before = house.tables();
+    house.run("rtr", || async {
+        let mut changes = watch().unwrap();
+        let quiet = tokio::time::timeout(Duration::from_millis(300), changes.next()).await;
+        assert!(quiet.is_err(), "control: nothing changes by itself");
+        Router::open().unwrap().end_offloading().await.unwrap();
+        tokio::time::timeout(Duration::from_secs(2), changes.next()).await.unwrap().unwrap();
+    });
+    assert_eq!(house.tables(), before);
+    // Also where one was left behind.
+    house.sh(
+        "rtr",
+        "ip rule add pref 199 to 0.0.0.0/32 unreachable protocol static; ip -6 route add unreachable ::/128 proto static",
+    );
+    house.run("rtr", || async { Router::open().unwrap().end_offloading().await.unwrap() });
+    assert_eq!(house.tables(), before);
+}
+
+/// Ends with the test, however that ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// From one commit, with the policy, to the deletion of the flows.
+#[test]
+fn the_daemon_puts_it_up_with_the_policy_and_ends_it_with_the_flows() {
+    let (house, _) = house();
+    let dir = std::env::temp_dir().join(format!("vpnd-stop-{}", std::process::id()));
+    for part in ["config", "state"] {
+        std::fs::create_dir_all(dir.join(part)).unwrap();
+    }
+    let config = |file: &str, text: &str| std::fs::write(dir.join("config").join(file), text).unwrap();
+    config(
+        "network",
+        "config interface 'lan'\n\toption device 'br-lan'\n\toption proto 'static'\n\toption ipaddr '192.168.1.1'\n\toption netmask '255.255.255.0'\n",
+    );
+    config("firewall", "config zone\n\toption name 'lan'\n\tlist network 'lan'\n\toption input 'ACCEPT'\n");
+    config("vpnd", "config vpnd 'main'\n\toption enabled '1'\n");
+    let in_router = |program: &str, words: &[&str]| {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &house.name("rtr"), program]).args(words);
+        command
+    };
+    let vpnd = |words: &[&str]| {
+        let mut command = in_router(env!("CARGO_BIN_EXE_vpnd"), words);
+        let option = |name: &str, part: &str| format!("--{name}={}", dir.join(part).display());
+        command.args([
+            option("config-dir", "config"),
+            option("state-dir", "state"),
+            option("run-dir", "run"),
+        ]);
+        command
+    };
+    let log = |file: &Path| Stdio::from(std::fs::File::create(file).unwrap());
+    let seen = dir.join("seen");
+    let monitor =
+        Running(in_router("stdbuf", &["-oL", "nft", "monitor"]).stdout(log(&seen)).spawn().unwrap());
+    let daemon = Running(vpnd(&["daemon"]).stderr(log(&dir.join("log"))).spawn().unwrap());
+    let until = |what: &str, holds: &dyn Fn() -> bool| {
+        let end = Instant::now() + Duration::from_secs(20);
+        while !holds() {
+            assert!(Instant::now() < end, "in vain until {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let say = |words: &[&str]| {
+        let output = vpnd(words).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    until("it may be asked", &|| vpnd(&["lockdown", "on"]).output().unwrap().status.success());
+    assert_eq!(tables(&house), "table inet vpnd");
+    let events = || std::fs::read_to_string(&seen).unwrap();
+    until("the events are there", &|| events().contains("delete table inet vpnd_stop"));
+    say(&["disarm", "--yes"]);
+    assert_eq!(tables(&house), "");
+    drop((daemon, monitor));
+    let events = events();
+    // What was done before each commit; who did it is said with the number after it.
+    let commits: Vec<&str> = events.split("# new generation").collect();
+    let up = commits.iter().position(|done| done.contains("add chain inet vpnd_stop stop")).unwrap();
+    assert!(commits[up].contains("add chain inet vpnd forward"), "in one transaction: {events}");
+    assert!(commits[up].contains("hook ingress"), "{events}");
+    assert!(commits[up + 1].contains("delete table inet vpnd_stop"), "{events}");
+    assert!(
+        !commits[up + 1].contains("add ") && commits[up + 2].contains("(vpnd)"),
+        "by a message: {events}"
+    );
+    let _ = std::fs::remove_dir_all(&dir);
+}
