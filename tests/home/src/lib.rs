@@ -12,6 +12,7 @@ pub mod bench_stream;
 pub mod bench_table;
 pub mod cells;
 pub mod classify;
+pub mod commits;
 pub mod config;
 pub mod cost;
 pub mod cost_figures;

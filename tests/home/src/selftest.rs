@@ -25,7 +25,26 @@ pub fn tests() -> Vec<Test> {
         Test::new("harness: flows that outlive the blocking are caught", old_flows),
         Test::new("harness: a lost control frame is noticed", lost_control),
         Test::new("harness: a capture that lost frames is noticed", lost_frames),
+        Test::new("harness: commits of rules are heard of when they happen", commits),
     ]
+}
+
+fn commits() -> Result<String> {
+    let ns = crate::ns::Netns::new("commits")?;
+    let commits = crate::commits::Commits::watch(&ns)?;
+    ensure!(commits.first("nft").is_err(), "a commit that nobody made");
+    let before = SystemTime::now();
+    ns.nft("add table inet one")?;
+    let between = SystemTime::now();
+    std::thread::sleep(Duration::from_millis(100));
+    ns.nft("delete table inet one")?;
+    let (first, last) = (commits.first("nft")?, commits.last("nft")?);
+    ensure!(
+        before <= first && first <= between && between < last,
+        "{before:?} {first:?} {between:?} {last:?}"
+    );
+    ensure!(commits.first("vpnd").is_err(), "a commit by another program");
+    Ok(String::new())
 }
 
 fn lan_to_internet(case: &Case) -> bool {

@@ -1,6 +1,6 @@
 //! Proves that the compiled rules do what the contract says, class by class; see docs/proof.md.
 //!
-//! proof [classes|rules|contract]...: these parts only.
+//! proof [classes|rules|contract|stop]...: these parts only.
 //! Environment: SEED chooses packets, setting combinations and mutants; ALL=1: all of them.
 
 mod actual;
@@ -18,6 +18,7 @@ mod mutate;
 mod report;
 mod rules;
 mod setup;
+mod stop;
 mod survivors;
 mod table;
 mod words;
@@ -38,6 +39,9 @@ fn main() -> std::process::ExitCode {
     }
     if wants("contract") {
         report.altered_contract();
+    }
+    if wants("stop") {
+        report.stop();
     }
     report.end()
 }

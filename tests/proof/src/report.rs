@@ -11,6 +11,7 @@ use crate::explore::Stop;
 use crate::home::{Found, Home, Known};
 use crate::mutate::{Score, try_out};
 use crate::setup::{Choice, every_choice, pairwise};
+use crate::stop::Stopped;
 use crate::survivors::{self, LIST};
 use crate::words;
 
@@ -205,6 +206,42 @@ impl Report {
             missed.is_empty(),
             &format!("every error in the contract's table is found ({} are not)", missed.len()),
         );
+    }
+
+    /// The stop ahead of the flowtables: all classes, and every altered rule.
+    pub fn stop(&mut self) {
+        let start = Instant::now();
+        let choices = if self.all { every_choice() } else { pairwise(&mut self.random(0)) };
+        let sum = Mutex::new((0usize, 0usize, 0usize, Vec::new()));
+        each(choices.len(), |at| {
+            let said = Stopped::new(choices[at]).and_then(|stopped| {
+                let Some(stopped) = stopped else { return Ok(None) };
+                // The rules say the same to many of them.
+                let altered = if at % 16 == 0 || !self.all { stopped.altered()? } else { (0, Vec::new()) };
+                Ok(Some((stopped.right()?, altered)))
+            });
+            let Ok(mut sum) = sum.lock() else { return };
+            match said {
+                Ok(None) => {}
+                Ok(Some(((asked, wrong), (tried, missed)))) => {
+                    (sum.0, sum.1, sum.2) = (sum.0 + 1, sum.1 + asked, sum.2 + tried);
+                    let found = wrong
+                        .into_iter()
+                        .chain(missed.into_iter().map(|what| format!("nothing tells {what}")));
+                    sum.3.extend(found.map(|text| format!("{}: {text}", choices[at])));
+                }
+                Err(stop) => sum.3.push(format!("{}: {}", choices[at], stopped(&stop))),
+            }
+        });
+        let (homes, asked, tried, problems) = sum.into_inner().unwrap_or_default();
+        for problem in problems.iter().take(MOST_SHOWN) {
+            println!("{problem}");
+        }
+        println!(
+            "the stop ahead of flowtables: {homes} setting combinations, {asked} packets, one for each end of each class; {tried} altered rules; {:.0?}",
+            start.elapsed()
+        );
+        self.check(homes > 0 && asked > 0 && tried > 0 && problems.is_empty(), &format!("the stop drops what comes in from the LAN but for what stays at home, and every altered rule is found ({} problems)", problems.len()));
     }
 
     pub fn end(&self) -> ExitCode {

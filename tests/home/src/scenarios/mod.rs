@@ -4,6 +4,7 @@ mod attacks;
 mod barrier;
 mod control;
 mod inject;
+mod offload;
 mod random;
 mod tunnel;
 
@@ -32,6 +33,7 @@ pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
     all.extend(barrier::scenarios());
     all.extend(attacks::scenarios());
     all.extend(control::scenarios());
+    all.extend(offload::scenarios());
     let mut tests: Vec<Test> = all
         .into_iter()
         .map(|(name, work)| {
