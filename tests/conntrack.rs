@@ -150,3 +150,21 @@ fn twenty_thousand_flows_are_deleted_in_bounded_time() {
     assert!(deleted >= there && start.elapsed() < Duration::from_secs(15));
     assert_eq!(to_internet(&flows(&house)), []);
 }
+
+#[test]
+fn blocking_by_hand_deletes_what_was_open() {
+    let house = house();
+    let dir = std::env::temp_dir().join(format!("vpnd-block-{}", std::process::id()));
+    std::fs::create_dir_all(dir.join("config")).unwrap();
+    let _open = open_flows(&house);
+    assert!(!to_internet(&flows(&house)).is_empty(), "control");
+    let option = |name: &str| format!("--{name}-dir={}", dir.join(name).display());
+    let output = std::process::Command::new("ip")
+        .args(["netns", "exec", &house.name("rtr"), env!("CARGO_BIN_EXE_vpnd"), "block"])
+        .args(["config", "state", "run"].map(option))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(to_internet(&flows(&house)), []);
+    let _ = std::fs::remove_dir_all(&dir);
+}

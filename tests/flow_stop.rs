@@ -11,9 +11,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use netns::{From, House, INTERNET, INTERNET6, connect_tcp, leaks, name, net, send_udp, settings};
+use netns::{From, House, INTERNET, INTERNET6, connect_tcp, leaks, name, net, send_udp, settings, transmit};
 use vpnd::config::{IfName, Settings};
-use vpnd::firewall::{Nft, compile};
+use vpnd::firewall::evaluate::{Devices, Evaluator, Flow, Hook, Packet, Verdict, World};
+use vpnd::firewall::{Nft, compile, compile_stop};
 use vpnd::policy::{Entrances, Facts, Stance, compose, stop};
 use vpnd::routing::{Router, watch};
 
@@ -145,6 +146,83 @@ fn alone_it_stops_the_lan_and_spares_what_stays_at_home() {
     end(&house);
     let again = outward(&house);
     assert!(again >= 2 * 2 * 20, "{again} frames");
+}
+
+/// A UDP packet in a frame, for a device whatever its address.
+fn frame(mac: &str, to: IpAddr) -> Vec<u8> {
+    let mut frame: Vec<u8> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+    frame.extend([2, 0, 0, 0, 0, 9]);
+    match to {
+        IpAddr::V4(to) => {
+            frame.extend([8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 192, 168, 1, 2]);
+            frame.extend(to.octets());
+        }
+        IpAddr::V6(to) => {
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 8, 17, 64]);
+            frame.extend("fd00:1::2".parse::<std::net::Ipv6Addr>().unwrap().octets());
+            frame.extend(to.octets());
+        }
+    }
+    frame.extend([0x30, 0x39, 0x30, 0x39, 0, 8, 0, 0]);
+    frame
+}
+
+/// Packets that the stop dropped so far.
+fn dropped(house: &House) -> u64 {
+    let words = house.sh("rtr", "nft list chain inet vpnd_stop stop");
+    let after = words.split("counter packets ").nth(1).unwrap();
+    after.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// At both ends of every prefix that is spared, beside them, and anywhere else.
+#[test]
+fn the_evaluator_says_of_each_packet_what_the_kernel_does() {
+    let (house, mut settings) = house();
+    settings.allow_wan_private = vec![net("100.64.0.0/10"), net("2001:db8:7000::/36")];
+    let (facts, entrances) = look(&house, &settings);
+    let policy = compose(&Stance::Blocked { api: true }, &settings, &facts).unwrap();
+    let wanted = stop(&policy, &settings, &entrances).unwrap();
+    let (chains, rules) = compile_stop(&wanted);
+    let evaluator = Evaluator::of_objects(&[], &chains, &rules).unwrap();
+    let passes = |to: IpAddr| {
+        let source = if to.is_ipv4() { "192.168.1.2" } else { "fd00:1::2" }.parse().unwrap();
+        let (protocol, transport, hop_limit, mark) = (17, vec![0; 8], 64, 0);
+        let mut packet = Packet { source, destination: to, protocol, transport, hop_limit, mark };
+        let devices = Devices { iif: Some(name("lan0")), oif: None };
+        let (mut flow, world) = (Flow::new(), World::default());
+        let said = evaluator.hook(Hook::Ingress, &mut packet, &devices, &mut flow, &world).unwrap();
+        said.verdict == Verdict::Accept
+    };
+    let mut all: Vec<IpAddr> = Vec::new();
+    for spared in &wanted.spared {
+        for end in [spared.network(), spared.broadcast()] {
+            match end {
+                IpAddr::V4(end) => {
+                    let end = end.to_bits();
+                    let beside = [end, end.wrapping_sub(1), end.wrapping_add(1), end ^ 1 << 31, end ^ 1 << 9];
+                    all.extend(beside.map(|bits| IpAddr::from(std::net::Ipv4Addr::from_bits(bits))));
+                }
+                IpAddr::V6(end) => {
+                    let end = end.to_bits();
+                    let beside =
+                        [end, end.wrapping_sub(1), end.wrapping_add(1), end ^ 1 << 127, end ^ 1 << 65];
+                    all.extend(beside.map(|bits| IpAddr::from(std::net::Ipv6Addr::from_bits(bits))));
+                }
+            }
+        }
+    }
+    let (through, stopped_ones): (Vec<IpAddr>, Vec<IpAddr>) = all.into_iter().partition(|to| passes(*to));
+    assert!(through.len() > 40 && stopped_ones.len() > 60, "{} {}", through.len(), stopped_ones.len());
+    stopped(&house, &settings);
+    let mac = house.sh("rtr", "cat /sys/class/net/br-lan/address").trim().to_owned();
+    let before = dropped(&house);
+    let send = |list: &[IpAddr]| {
+        let frames: Vec<Vec<u8>> = list.iter().map(|to| frame(&mac, *to)).collect();
+        house.inside("cli", move || transmit("eth0", &frames));
+        dropped(&house)
+    };
+    assert_eq!(send(&through) - before, 0, "one of {through:?}");
+    assert_eq!(send(&stopped_ones) - before, stopped_ones.len() as u64, "not all of {stopped_ones:?}");
 }
 
 #[test]

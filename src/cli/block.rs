@@ -10,8 +10,8 @@ use super::args::Input;
 use super::{DONE, Outcome, kernel, text};
 use crate::config::{self, Settings};
 use crate::daemon::enforce;
-use crate::firewall::Nft;
-use crate::policy::{self, Facts, Stance};
+use crate::firewall::{Nft, conntrack};
+use crate::policy::{self, Facts, Stance, flows};
 use crate::state::{RunDir, StateDir};
 
 pub fn run(input: &Input) -> Outcome {
@@ -34,6 +34,14 @@ pub fn run(input: &Input) -> Outcome {
         in_force.state,
         start.elapsed().as_millis()
     ));
+    // At boot there are none, and the kernel may not be ready to list them.
+    let fits = |flow: &flows::Flow| flows::fits(flow, &Stance::Boot, &settings, &Facts::default(), false);
+    match conntrack::delete_unfit(fits) {
+        Err(error) if !input.flag("if-armed") => {
+            eprintln!("vpnd block: connections from before may go on where they are offloaded: {error}");
+        }
+        _ => {}
+    }
     Ok(DONE)
 }
 

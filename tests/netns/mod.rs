@@ -321,6 +321,26 @@ pub fn connect_tcp(to: SocketAddr) {
     }
 }
 
+/// Sends whole frames.
+pub fn transmit(device: &str, frames: &[Vec<u8>]) {
+    let index = std::ffi::CString::new(device).unwrap();
+    // SAFETY: a valid C string; an all-zero sockaddr_ll is valid; the frames outlive the calls.
+    unsafe {
+        let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0);
+        assert!(fd >= 0);
+        let socket = OwnedFd::from_raw_fd(fd);
+        let mut address: libc::sockaddr_ll = std::mem::zeroed();
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_ifindex = libc::if_nametoindex(index.as_ptr()) as i32;
+        let size = size_of_val(&address) as u32;
+        for frame in frames {
+            let (bytes, length) = (frame.as_ptr().cast(), frame.len());
+            let sent = libc::sendto(socket.as_raw_fd(), bytes, length, 0, (&raw const address).cast(), size);
+            assert_eq!(sent, length as isize, "{}", std::io::Error::last_os_error());
+        }
+    }
+}
+
 /// One echo request from a raw socket.
 fn ping(to: IpAddr, device: &str, patience: Duration) -> bool {
     use socket2::{Domain, Protocol, Socket, Type};
