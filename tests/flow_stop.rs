@@ -89,9 +89,10 @@ fn hears(house: &House, to: &str) -> bool {
         socket.set_broadcast(true).unwrap();
         let to = match to {
             IpAddr::V4(_) => SocketAddr::new(to, 6767),
-            // SAFETY: a C string.
             IpAddr::V6(to) => {
-                SocketAddrV6::new(to, 6767, 0, unsafe { libc::if_nametoindex(c"eth0".as_ptr()) }).into()
+                // SAFETY: a C string.
+                let device = unsafe { libc::if_nametoindex(c"eth0".as_ptr()) };
+                SocketAddrV6::new(to, 6767, 0, device).into()
             }
         };
         socket.send_to(b"hello", to).unwrap();

@@ -249,7 +249,7 @@ impl Nft {
             let restore = "there were none; what the kernel has now was left there".to_owned();
             return Error::Unknown { difference, restore };
         };
-        let again = self.load(&former.batch).and_then(|()| self.listed());
+        let again = self.load(&with_stop(&former.batch, None)).and_then(|()| self.listed());
         let restore = match again {
             Ok(Some(table)) if table.normal.hash() == former.hash => {
                 return Error::Differs { difference };

@@ -7,7 +7,7 @@ use super::failures::FalseNft;
 use super::kernel::in_namespace;
 use crate::config::IfName;
 use crate::firewall::evaluate::{Devices, Evaluator, Flow, Hook, Packet, Verdict, World};
-use crate::firewall::{Nft, Ruleset, compile, compile_stop, hardware_flowtables};
+use crate::firewall::{Error, Nft, Ruleset, compile, compile_stop, hardware_flowtables};
 use crate::policy::{Entrances, PolicyState, Stance, Stop, compose, samples, stop};
 
 fn ruleset() -> Ruleset {
@@ -111,6 +111,20 @@ fn a_kernel_that_cannot_log_has_it_all_the_same() {
             program.nft().apply_stopping(&ruleset(), Some(&stop_of(&["lan1"]))).unwrap();
         assert_eq!((in_force.state, in_force.hash), (PolicyState::Connected, ruleset().without_log().hash()));
         assert!(missing.unwrap().contains("neither"));
+        assert_eq!(tables(), BOTH[..1]);
+    });
+}
+
+#[test]
+fn it_goes_with_a_policy_that_is_taken_back() {
+    in_namespace(|| {
+        sh("ip link add lan1 type veth peer name lan2");
+        let before = Nft::new("nft".into()).apply(&ruleset().without_log()).unwrap();
+        let adds = "[ $load$times = 11 ] && { nft \"$@\"; exec nft add rule inet vpnd forward accept; }";
+        let program = FalseNft::new("adds-stop", adds);
+        let error = program.nft().apply_stopping(&ruleset(), Some(&stop_of(&["lan1"]))).unwrap_err();
+        assert!(matches!(&error, Error::Differs { .. }), "{error}");
+        assert_eq!(Nft::new("nft".into()).in_force().unwrap(), Some(before));
         assert_eq!(tables(), BOTH[..1]);
     });
 }
