@@ -80,8 +80,13 @@ fn open() -> Result<OwnedFd> {
         let set = |level, option, value: *const libc::c_void, size: usize| {
             libc::setsockopt(fd.as_raw_fd(), level, option, value, size as u32) == 0
         };
+        // Without an address of its own it would be nobody to tell.
+        let mut address: libc::sockaddr_nl = std::mem::zeroed();
+        address.nl_family = libc::AF_NETLINK as u16;
+        let bound = libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size_of_val(&address) as u32);
         let (group, buffer, limit) = (GROUP, 8_i32 << 20, libc::timeval { tv_sec: 0, tv_usec: 50_000 });
-        let good = set(libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, (&raw const group).cast(), 4)
+        let good = bound == 0
+            && set(libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, (&raw const group).cast(), 4)
             && set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, (&raw const buffer).cast(), 4)
             && set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&raw const limit).cast(), size_of_val(&limit));
         if !good {

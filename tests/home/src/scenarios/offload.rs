@@ -27,8 +27,8 @@ pub(crate) fn scenarios() -> Vec<(&'static str, Scenario)> {
         ("offloaded flows: what stops them, each layer alone", alone),
         ("offloaded flows end with the commit of lockdown", locked),
         ("offloaded flows end with the commit of connect, and of a change of relay", tunnelled),
-        ("a stop on a device that is missing is left out at once", missing),
-        ("a flowtable for hardware is named, one in software is not", hardware),
+        ("offloaded flows: a stop on a device that is missing is left out at once", missing),
+        ("offloading in hardware is named by status, in software it is not", hardware),
     ]
 }
 
