@@ -142,10 +142,6 @@ impl Inputs {
             shell.tunnel_up = false;
             events.push(Event::TunnelGone);
         }
-        // Routes go with a device that went down, and others flush rules.
-        if shell.barrier && events.is_empty() {
-            events.extend(shell.raise_again(self).await);
-        }
         events
     }
 

@@ -36,8 +36,15 @@ pub(super) fn status(daemon: &Daemon) -> Status {
         device: device(),
         trial: daemon.trial.as_ref().map(Trial::status),
         wan_services: daemon.inputs.settings.allow_wan_service.iter().map(service).collect(),
-        missing_layers: MISSING.iter().map(ToString::to_string).chain(unheard(daemon)).collect(),
+        missing_layers: MISSING
+            .iter()
+            .map(ToString::to_string)
+            .chain(unheard(daemon))
+            .chain(unwatched(daemon))
+            .collect(),
         warnings,
+        incidents: daemon.incidents.report(),
+        incident_count: daemon.incidents.count(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
     }
@@ -52,6 +59,12 @@ fn unheard(daemon: &Daemon) -> Option<String> {
     let mute = "the kernel refused the rules that tell of them (install kmod-nfnetlink-log and restart vpnd)";
     let trouble = if daemon.shell.mute() { Some(mute) } else { daemon.blocked.trouble() };
     trouble.map(|why| format!("reasons: 'vpnd why' does not hear of blocked packets: {why}"))
+}
+
+/// Changes of others are then mended with the next event only.
+fn unwatched(daemon: &Daemon) -> impl Iterator<Item = String> {
+    let rules = daemon.repair.trouble.as_ref().map(|why| format!("watcher: {why}"));
+    rules.into_iter().chain(daemon.deaf.map(|why| format!("watcher: {why}")))
 }
 
 fn validated(device: &IfName) -> String {

@@ -11,7 +11,7 @@ use crate::config::{RelayName, Settings};
 use crate::firewall::{InForce, Nft, conntrack};
 use crate::machine::{Effect, Event};
 use crate::policy::{self, Stance, TunnelStance, flows};
-use crate::routing::sysctl;
+use crate::routing::{Mended, sysctl};
 use crate::state::{RunDir, StateDir};
 use crate::tunnel::{self, ProbeEvent};
 
@@ -87,7 +87,7 @@ impl Shell {
         let settings = &inputs.settings;
         match effect {
             Effect::Enforce(stance) => self.enforce(stance, inputs),
-            Effect::RaiseBarrier => self.raise(inputs).await,
+            Effect::RaiseBarrier => self.raise(inputs).await.map(drop),
             Effect::LowerBarrier => self.lower(inputs).await,
             Effect::DeleteFlows { tunnel } => self.delete_flows(*tunnel, inputs),
             Effect::CreateTunnel { listen_port } => self.create(*listen_port, inputs).await,
@@ -154,16 +154,35 @@ impl Shell {
         }
     }
 
-    async fn raise(&mut self, inputs: &Inputs) -> Result<(), String> {
+    async fn raise(&mut self, inputs: &Inputs) -> Result<Vec<Mended>, String> {
         self.barrier = true;
-        sysctl::raise(&self.run_dir, &inputs.settings.lan, &inputs.facts).map_err(text)?;
-        inputs.router.raise(&inputs.settings, &inputs.facts, self.tunnel()).await.map_err(text)
+        // Rules first: they are the barrier, the settings only let it work.
+        let raised = inputs.router.raise(&inputs.settings, &inputs.facts, self.tunnel()).await;
+        let mut mended = sysctl::raise(&self.run_dir, &inputs.settings.lan, &inputs.facts).map_err(text)?;
+        mended.extend(raised.map_err(text)?);
+        Ok(mended)
     }
 
-    /// After a change in the kernel that was none of the machine's.
-    pub async fn raise_again(&mut self, inputs: &Inputs) -> Option<Event> {
-        let error = self.raise(inputs).await.err()?;
-        Some(Event::Failed { effect: Box::new(Effect::RaiseBarrier), error, rest: Vec::new() })
+    /// After a change in the kernel that was none of the machine's; returns what was amiss.
+    ///
+    /// # Errors
+    /// The event that says so to the machine.
+    pub async fn raise_again(&mut self, inputs: &Inputs) -> Result<Vec<Mended>, Event> {
+        self.raise(inputs).await.map_err(|error| Event::Failed {
+            effect: Box::new(Effect::RaiseBarrier),
+            error,
+            rest: Vec::new(),
+        })
+    }
+
+    /// Whether the kernel holds what was last put in force.
+    pub fn stands(&self) -> bool {
+        self.nft.in_force().is_ok_and(|now| now == self.in_force)
+    }
+
+    /// As [`Nft::processes`].
+    pub fn nft_processes(&self) -> Vec<u32> {
+        self.nft.processes()
     }
 
     async fn lower(&mut self, inputs: &Inputs) -> Result<(), String> {

@@ -24,6 +24,8 @@ mod statement;
 #[cfg(test)]
 mod tests;
 mod text;
+pub mod watch;
+pub mod watch_message;
 
 pub use compile::compile;
 pub use counters::RowCount;
