@@ -20,6 +20,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -39,6 +40,9 @@ use trial::Trial;
 
 /// Events come in bursts (netifd takes a device down and up): looked at once they pause.
 const SETTLE: Duration = Duration::from_millis(50);
+
+/// And on a slow machine, where looking takes its time, a little later each.
+const SETTLE_MOST: Duration = Duration::from_secs(1);
 
 /// Said by `status`.
 const DEAF: &str =
@@ -95,6 +99,8 @@ struct Daemon {
     repair: Repair,
     incidents: Incidents,
     barrier_pace: Pace,
+    /// Somebody is changing the barrier all the time: it is looked at again soon.
+    barrier_due: bool,
     /// Why nobody tells of a written kernel setting.
     deaf: Option<&'static str>,
     /// The facts that the machine knows, and why the next event comes where it does not say itself.
@@ -148,6 +154,7 @@ impl Daemon {
             repair: Repair::new(),
             incidents: Incidents::default(),
             barrier_pace: Pace::new(),
+            barrier_due: false,
             deaf: None,
             told,
             because: None,
@@ -182,8 +189,16 @@ impl Daemon {
                 () = sleep_until(look) => {
                     look = None;
                     let start = tokio::time::Instant::now();
+                    // What came meanwhile is part of it.
+                    if let Some(Ok(more)) = changes.next().now_or_never() {
+                        burst.add(more);
+                    }
                     self.look(std::mem::take(&mut burst)).await;
-                    settle = SETTLE.max(start.elapsed());
+                    settle = (start.elapsed() * repair::REST).clamp(SETTLE, SETTLE_MOST);
+                    if std::mem::take(&mut self.barrier_due) {
+                        look = Some(tokio::time::Instant::now() + settle);
+                        burst = Burst { rules: true, ..Burst::default() };
+                    }
                 }
                 Some(call) = self.calls.recv() => self.answer(call).await,
                 changed = changes.next(), if look.is_none() => {
@@ -265,6 +280,7 @@ impl Daemon {
     /// Looks at devices, addresses and routes again, after a `burst` of changes.
     async fn look(&mut self, burst: Burst) {
         let start = tokio::time::Instant::now();
+        self.shell.mended.clear();
         let events = self.inputs.look(&mut self.shell).await;
         // Routes go with a device that went down, and others flush rules.
         if events.is_empty() {
@@ -273,6 +289,7 @@ impl Daemon {
         for event in events {
             let gone = event == Event::TunnelGone;
             self.feed(event).await;
+            self.tell_of_barrier(burst, start.elapsed());
             if gone {
                 let what = format!("the tunnel device {} was deleted or set down", tunnel::DEVICE);
                 let view = self.machine.view();

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::firewall::watch::{self, Watch};
 use crate::firewall::watch_message::Heard;
 use crate::machine::Event;
-use crate::routing::{Burst, Mended};
+use crate::routing::Burst;
 
 use super::Daemon;
 use super::incidents::By;
@@ -17,7 +17,7 @@ use super::incidents::By;
 /// After one repair to the next: five a second at the most.
 const PAUSE: Duration = Duration::from_millis(200);
 /// And so many times as long as the repair took: a fifth of the time at the most.
-const REST: u32 = 4;
+pub(super) const REST: u32 = 4;
 /// `PID_MAX_LIMIT` of linux/threads.h: a netlink port above is no process's number.
 const PID_MOST: u32 = 4 << 20;
 
@@ -158,7 +158,8 @@ impl Daemon {
         let only_lost = !heard.touched;
         self.repair.begin();
         // On an open router nothing is asserted. What was lost may have been about anything.
-        if (self.shell.in_force.is_none() && self.machine.view().holds) || (only_lost && self.shell.stands()) {
+        if (self.shell.in_force.is_none() && self.machine.view().holds) || (only_lost && self.shell.stands())
+        {
             self.repair.heard = Heard::default();
         } else {
             self.because = Some("the rules were changed by somebody else".to_owned());
@@ -216,20 +217,23 @@ impl Daemon {
         let start = Instant::now();
         let result = self.shell.raise_again(&self.inputs).await;
         self.barrier_pace.done(start);
-        match result {
-            Ok(mended) => self.tell_of_barrier(&mended, burst, start.elapsed()),
-            Err(failed) => {
-                let by = who(burst.port);
-                let what = "ip rules, routes or kernel settings were changed".to_owned();
-                if let (true, Event::Failed { error, .. }) = (burst.barrier(), &failed) {
-                    self.incidents.note(what, by, 1, Err(error.clone()));
-                }
+        self.tell_of_barrier(burst, start.elapsed());
+        // What was changed once more meanwhile is no failure of vpnd's: it is done again soon.
+        self.barrier_due = self.shell.contested && result.is_some();
+        if let Some(failed) = result {
+            let what = "ip rules, routes or kernel settings were changed".to_owned();
+            if let (true, Event::Failed { error, .. }) = (burst.barrier(), &failed) {
+                self.incidents.note(what, who(burst.port), 1, Err(error.clone()));
+            }
+            if !self.barrier_due {
                 self.feed(failed).await;
             }
         }
     }
 
-    fn tell_of_barrier(&mut self, mended: &[Mended], burst: Burst, took: Duration) {
+    /// What was amiss when the barrier was last raised, as far as others did that.
+    pub(super) fn tell_of_barrier(&mut self, burst: Burst, took: Duration) {
+        let mended = std::mem::take(&mut self.shell.mended);
         let mut explained = mended.iter().filter(|mended| burst.explains(mended.part));
         let Some(first) = explained.next() else { return };
         let what = match explained.count() {

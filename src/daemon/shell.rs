@@ -11,7 +11,7 @@ use crate::config::{RelayName, Settings};
 use crate::firewall::{InForce, Nft, conntrack};
 use crate::machine::{Effect, Event};
 use crate::policy::{self, Stance, TunnelStance, flows};
-use crate::routing::{Mended, sysctl};
+use crate::routing::{self, Mended, sysctl};
 use crate::state::{RunDir, StateDir};
 use crate::tunnel::{self, ProbeEvent};
 
@@ -24,6 +24,10 @@ pub(super) struct Shell {
     pub timers: Timers,
     pub barrier: bool,
     pub tunnel_up: bool,
+    /// What of it was amiss the last time that it was raised.
+    pub mended: Vec<Mended>,
+    /// It was changed by somebody else faster than it could be raised.
+    pub contested: bool,
     /// What the kernel was last seen to hold.
     pub in_force: Option<InForce>,
     /// Its number, where it could be noted.
@@ -61,6 +65,8 @@ impl Shell {
             state,
             timers: Timers::default(),
             barrier: false,
+            mended: Vec::new(),
+            contested: false,
             tunnel_up: matches!(tunnel::stats(), Ok(Some(_))),
             in_force: None,
             generation: None,
@@ -87,7 +93,7 @@ impl Shell {
         let settings = &inputs.settings;
         match effect {
             Effect::Enforce(stance) => self.enforce(stance, inputs),
-            Effect::RaiseBarrier => self.raise(inputs).await.map(drop),
+            Effect::RaiseBarrier => self.raise(inputs).await,
             Effect::LowerBarrier => self.lower(inputs).await,
             Effect::DeleteFlows { tunnel } => self.delete_flows(*tunnel, inputs),
             Effect::CreateTunnel { listen_port } => self.create(*listen_port, inputs).await,
@@ -154,25 +160,21 @@ impl Shell {
         }
     }
 
-    async fn raise(&mut self, inputs: &Inputs) -> Result<Vec<Mended>, String> {
+    async fn raise(&mut self, inputs: &Inputs) -> Result<(), String> {
         self.barrier = true;
         // Rules first: they are the barrier, the settings only let it work.
         let raised = inputs.router.raise(&inputs.settings, &inputs.facts, self.tunnel()).await;
-        let mut mended = sysctl::raise(&self.run_dir, &inputs.settings.lan, &inputs.facts).map_err(text)?;
-        mended.extend(raised.map_err(text)?);
-        Ok(mended)
+        self.contested = matches!(raised, Err(routing::Error::Incomplete { .. }));
+        let set = sysctl::raise(&self.run_dir, &inputs.settings.lan, &inputs.facts).map_err(text)?;
+        self.mended = raised.map_err(text)?;
+        self.mended.extend(set);
+        Ok(())
     }
 
-    /// After a change in the kernel that was none of the machine's; returns what was amiss.
-    ///
-    /// # Errors
-    /// The event that says so to the machine.
-    pub async fn raise_again(&mut self, inputs: &Inputs) -> Result<Vec<Mended>, Event> {
-        self.raise(inputs).await.map_err(|error| Event::Failed {
-            effect: Box::new(Effect::RaiseBarrier),
-            error,
-            rest: Vec::new(),
-        })
+    /// After a change in the kernel that was none of the machine's.
+    pub async fn raise_again(&mut self, inputs: &Inputs) -> Option<Event> {
+        let error = self.raise(inputs).await.err()?;
+        Some(Event::Failed { effect: Box::new(Effect::RaiseBarrier), error, rest: Vec::new() })
     }
 
     /// Whether the kernel holds what was last put in force.
