@@ -81,8 +81,7 @@ fn told_by_daemon(out: &mut String, status: &Status, uptime: u64) {
     }
     if let Some(last) = status.incidents.first() {
         let ago = span(uptime.saturating_sub(last.uptime_s));
-        let _ =
-            writeln!(out, "  {:10} {} changes by others; {ago} ago: {last}", "undone", status.incident_count);
+        let _ = writeln!(out, "  {:10} {} by others; {ago} ago: {last}", "undone", status.incident_count);
     }
 }
 

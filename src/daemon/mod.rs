@@ -282,10 +282,6 @@ impl Daemon {
         let start = tokio::time::Instant::now();
         self.shell.mended.clear();
         let events = self.inputs.look(&mut self.shell).await;
-        // Routes go with a device that went down, and others flush rules.
-        if events.is_empty() {
-            self.mend_barrier(burst).await;
-        }
         for event in events {
             let gone = event == Event::TunnelGone;
             self.feed(event).await;
@@ -300,6 +296,8 @@ impl Daemon {
                 self.incidents.note(what, By::default(), 1, outcome);
             }
         }
+        // Routes go with a device that went down, and others flush rules; not every event raises them.
+        self.mend_barrier(burst).await;
     }
 
     async fn reload(&mut self) {
