@@ -287,7 +287,8 @@ impl Daemon {
             self.feed(event).await;
             self.tell_of_barrier(burst, start.elapsed());
             if gone {
-                let what = format!("the tunnel device {} was deleted or set down", tunnel::DEVICE);
+                let what =
+                    format!("the tunnel device {} was deleted, set down or lost an address", tunnel::DEVICE);
                 let view = self.machine.view();
                 let outcome = match view.cause.filter(|_| !self.shell.tunnel_up) {
                     Some(cause) => Err(cause.to_string()),

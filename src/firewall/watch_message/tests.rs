@@ -99,7 +99,7 @@ fn ours_are_not_foreign_and_mend_what_was_before() {
     let mut reader = Reader::default();
     let theirs = [change(DEL_TABLE, THEIRS, 1, "vpnd"), end(THEIRS, 815, b"nft")].concat();
     let ours = [change(NEW_TABLE, OURS, 1, "vpnd"), end(OURS, OURS, b"nft")].concat();
-    assert_eq!(hear(&mut reader, &[ours.clone()]), Heard::default());
+    assert_eq!(hear(&mut reader, std::slice::from_ref(&ours)), Heard::default());
     let heard = hear(&mut reader, &[theirs.clone(), ours.clone()]);
     assert!(!heard.touched && heard.changes.len() == 1, "told, but mended by ours: {heard:?}");
     let heard = hear(&mut reader, &[ours.clone(), theirs]);

@@ -6,6 +6,7 @@ mod control;
 mod inject;
 mod random;
 mod tunnel;
+mod watch;
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -32,6 +33,7 @@ pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
     all.extend(barrier::scenarios());
     all.extend(attacks::scenarios());
     all.extend(control::scenarios());
+    all.extend(watch::scenarios());
     let mut tests: Vec<Test> = all
         .into_iter()
         .map(|(name, work)| {
