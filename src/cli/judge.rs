@@ -174,7 +174,7 @@ fn with_daemon(status: &Status, table: &Table, kernel: &Kernel) -> Report {
     let stated = status.policy.as_ref();
     if table.state == PolicyState::Boot && stated.is_none_or(|policy| policy.hash != table.hash) {
         let why = format!(
-            "the boot policy is in force ('vpnd block'); the daemon ({}) puts its own back at its next event",
+            "the boot policy is in force ('vpnd block'); the daemon ({}) puts its own back",
             status.state
         );
         return Report::new(Word::Blocked, why);

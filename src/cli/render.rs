@@ -19,7 +19,7 @@ pub fn human(seen: &Seen) -> String {
         let _ = writeln!(out, "  ! {warning}");
     }
     if let Daemon::Answers(status) = &seen.daemon {
-        told_by_daemon(&mut out, status);
+        told_by_daemon(&mut out, status, seen.kept.uptime);
         // Without rules, nothing here says what is open.
         if matches!(seen.kernel.table, Ok(Some(_))) {
             for service in &status.wan_services {
@@ -71,13 +71,17 @@ pub fn human(seen: &Seen) -> String {
     out
 }
 
-fn told_by_daemon(out: &mut String, status: &Status) {
+fn told_by_daemon(out: &mut String, status: &Status, uptime: u64) {
     let _ = writeln!(out, "  {:10} {} for {}", "daemon", status.state, span(status.since_s));
     if let Some(relay) = &status.relay {
         let place: Vec<_> =
             [&relay.city, &relay.country].into_iter().filter(|p| !p.is_empty()).map(String::as_str).collect();
         let place = if place.is_empty() { String::new() } else { format!(" ({})", place.join(", ")) };
         let _ = writeln!(out, "  {:10} {}{place}, {}", "relay", relay.name, relay.endpoint);
+    }
+    if let Some(last) = status.incidents.first() {
+        let ago = span(uptime.saturating_sub(last.uptime_s));
+        let _ = writeln!(out, "  {:10} {} by others; {ago} ago: {last}", "undone", status.incident_count);
     }
 }
 

@@ -181,10 +181,53 @@ pub struct Status {
     pub missing_layers: Vec<String>,
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// What others changed of vpnd's since the daemon started, and how often; the latest first.
+    #[serde(default)]
+    pub incidents: Vec<IncidentStatus>,
+    #[serde(default)]
+    pub incident_count: u64,
     #[serde(default)]
     pub version: String,
     #[serde(default)]
     pub pid: u32,
+}
+
+/// Something of vpnd's that somebody else changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentStatus {
+    /// Of the last one alike, in seconds since boot.
+    pub uptime_s: u64,
+    /// The same in seconds since 1970, by a clock that may be wrong.
+    pub clock: u64,
+    pub what: String,
+    /// None: the kernel does not tell.
+    pub process: Option<String>,
+    pub pid: Option<u32>,
+    /// How often, one soon after the other.
+    pub count: u64,
+    /// Milliseconds from hearing of it until it was as before; of several, the longest.
+    pub mended_ms: Option<u64>,
+    /// Why it is not as before.
+    pub error: Option<String>,
+}
+
+impl std::fmt::Display for IncidentStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.what)?;
+        match (&self.process, self.pid) {
+            (Some(process), Some(pid)) => write!(f, " by {process} (pid {pid})")?,
+            (None, Some(pid)) => write!(f, " by pid {pid}")?,
+            _ => {}
+        }
+        if self.count > 1 {
+            write!(f, ", {} times", self.count)?;
+        }
+        match (&self.error, self.mended_ms) {
+            (Some(error), _) => write!(f, ": NOT put back: {error}"),
+            (None, Some(ms)) => write!(f, ": put back within {ms} ms"),
+            (None, None) => Ok(()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

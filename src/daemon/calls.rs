@@ -3,6 +3,7 @@
 use crate::config::RelayName;
 use crate::control::{Call, Refusal, RelayStatus, Reply, Request};
 use crate::machine::{Event, lies_in};
+use crate::routing::Burst;
 
 use super::{Daemon, report};
 
@@ -55,7 +56,7 @@ impl Daemon {
             Request::Undo => self.undo().await,
             Request::Lease { device, server } => {
                 self.inputs.lease(&device, server).map_err(Refusal::failed)?;
-                self.look().await;
+                self.look(Burst::default()).await;
                 Ok(Reply::Done { notes: Vec::new() })
             }
         }

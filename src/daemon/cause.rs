@@ -23,6 +23,7 @@ pub(super) fn words(event: &Event, before: &View, facts: &Facts) -> Option<Strin
         Event::Verified => format!("{} verified", relay()),
         Event::Silent => format!("{} is silent", relay()),
         Event::TunnelGone => "the tunnel device was gone".to_owned(),
+        Event::RulesChanged => "the rules were changed by somebody else".to_owned(),
         Event::TimerFired(Timer::Attempt) => format!("{} did not answer in time", relay()),
         Event::TimerFired(Timer::Retry | Timer::Save) => "tried again after a pause".to_owned(),
         Event::TunnelDown => return None,

@@ -138,17 +138,18 @@ impl Inputs {
         if self.online != online {
             events.push(Event::Online(self.online));
         }
-        // Deleted, or set down by somebody: built anew.
-        let usable = tunnel::stats().map_or(true, |stats| stats.is_some_and(|stats| stats.up));
-        if shell.tunnel_up && !usable {
+        // Deleted, set down or without addresses: built anew.
+        if shell.tunnel_up && !self.is_usable().await {
             shell.tunnel_up = false;
             events.push(Event::TunnelGone);
         }
-        // Routes go with a device that went down, and others flush rules.
-        if shell.barrier && events.is_empty() {
-            events.extend(shell.raise_again(self).await);
-        }
         events
+    }
+
+    async fn is_usable(&self) -> bool {
+        let addresses = self.settings.tunnel.as_ref().map_or(&[][..], |tunnel| &tunnel.addresses);
+        tunnel::stats().map_or(true, |stats| stats.is_some_and(|stats| stats.up))
+            && !tunnel::stripped(addresses).await
     }
 
     async fn observe(&mut self) -> Result<(), String> {

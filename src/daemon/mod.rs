@@ -7,7 +7,9 @@ mod blocked;
 mod calls;
 mod cause;
 pub(crate) mod enforce;
+mod incidents;
 mod inputs;
+mod repair;
 mod report;
 mod shell;
 mod timers;
@@ -18,22 +20,33 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::control::{self, Call};
 use crate::machine::{Effect, Event, Machine};
 use crate::policy::Facts;
-use crate::routing;
+use crate::routing::{self, Burst};
 use crate::state::StateDir;
+use crate::tunnel;
 
 use blocked::Blocked;
+use incidents::{By, Incidents};
 use inputs::Inputs;
+use repair::{Pace, Repair};
 use shell::Shell;
 use trial::Trial;
 
 /// Events come in bursts (netifd takes a device down and up): looked at once they pause.
 const SETTLE: Duration = Duration::from_millis(50);
+
+/// And on a slow machine, where looking takes its time, a little later each.
+const SETTLE_MOST: Duration = Duration::from_secs(1);
+
+/// Said by `status`.
+const DEAF: &str =
+    "kernel settings: nobody tells when arp_ignore, arp_announce or src_valid_mark are written (no inotify)";
 
 /// Where the files are.
 #[derive(Debug, Clone)]
@@ -83,6 +96,13 @@ struct Daemon {
     inner: VecDeque<Event>,
     entered: tokio::time::Instant,
     blocked: Blocked,
+    repair: Repair,
+    incidents: Incidents,
+    barrier_pace: Pace,
+    /// Somebody is changing the barrier all the time: it is looked at again soon.
+    barrier_due: bool,
+    /// Why nobody tells of a written kernel setting.
+    deaf: Option<&'static str>,
     /// The facts that the machine knows, and why the next event comes where it does not say itself.
     told: Facts,
     because: Option<String>,
@@ -131,6 +151,11 @@ impl Daemon {
             inner: VecDeque::new(),
             entered: tokio::time::Instant::now(),
             blocked: Blocked::new(),
+            repair: Repair::new(),
+            incidents: Incidents::default(),
+            barrier_pace: Pace::new(),
+            barrier_due: false,
+            deaf: None,
             told,
             because: None,
             trial: None,
@@ -143,10 +168,13 @@ impl Daemon {
     }
 
     async fn turn(&mut self) -> Result<(), Error> {
+        let mut settle = SETTLE;
         let mut signals = Signals::new().map_err(Error::Signals)?;
         let mut changes = routing::watch()?;
         // The world may have changed between the first look and the watch.
         let mut look = Some(tokio::time::Instant::now());
+        let mut burst = Burst::default();
+        self.deaf = (!changes.hears_settings()).then_some(DEAF);
         loop {
             watchdog::alive();
             tokio::select! {
@@ -157,17 +185,36 @@ impl Daemon {
                 () = sleep_until(self.trial.as_ref().map(|trial| trial.until)) => self.time_is_up().await,
                 _ = signals.reload.recv() => self.reload().await,
                 event = self.shell.event() => self.feed(event).await,
+                () = self.repair.ready() => self.mend_rules().await,
                 () = sleep_until(look) => {
                     look = None;
-                    self.look().await;
+                    let start = tokio::time::Instant::now();
+                    // What came meanwhile is part of it.
+                    if let Some(Ok(more)) = changes.next().now_or_never() {
+                        burst.add(more);
+                    }
+                    self.look(std::mem::take(&mut burst)).await;
+                    settle = (start.elapsed() * repair::REST).clamp(SETTLE, SETTLE_MOST);
+                    if std::mem::take(&mut self.barrier_due) {
+                        look = Some(tokio::time::Instant::now() + settle);
+                        burst = Burst { rules: true, ..Burst::default() };
+                    }
                 }
                 Some(call) = self.calls.recv() => self.answer(call).await,
                 changed = changes.next(), if look.is_none() => {
-                    if let Err(error) = changed {
-                        eprintln!("vpnd: {error}; watching anew");
-                        changes = routing::watch()?;
+                    match changed {
+                        Ok(heard) => burst.add(heard),
+                        Err(error) => {
+                            eprintln!("vpnd: {error}; watching anew");
+                            changes = routing::watch()?;
+                        }
                     }
-                    look = Some(tokio::time::Instant::now() + SETTLE);
+                    // A hole in the barrier is closed before anybody looks at the whole.
+                    if burst.barrier() && self.barrier_pace.wait().is_none() {
+                        self.mend_barrier(burst).await;
+                        burst = Burst { devices: burst.devices, ..Burst::default() };
+                    }
+                    look = Some(tokio::time::Instant::now() + settle);
                 }
                 packets = self.blocked.next() => {
                     let state = self.shell.in_force.map(|in_force| in_force.state);
@@ -181,6 +228,7 @@ impl Daemon {
     async fn feed(&mut self, event: Event) {
         self.step(event).await;
         self.settle().await;
+        self.hear();
     }
 
     async fn settle(&mut self) {
@@ -221,6 +269,9 @@ impl Daemon {
             self.shell.flows_follow =
                 list.as_slice().iter().any(|effect| matches!(effect, Effect::DeleteFlows { .. }));
             if let Err(error) = self.shell.run(&effect, &self.inputs).await {
+                if effect.enforces() && self.is_overtaken(&error) {
+                    continue;
+                }
                 eprintln!("vpnd: {}: {error}", effect.what());
                 let failed = Event::Failed { effect: Box::new(effect), error, rest: list.collect() };
                 self.inner.push_front(failed);
@@ -229,11 +280,28 @@ impl Daemon {
         }
     }
 
-    /// Looks at devices, addresses and routes again.
-    async fn look(&mut self) {
-        for event in self.inputs.look(&mut self.shell).await {
+    /// Looks at devices, addresses and routes again, after a `burst` of changes.
+    async fn look(&mut self, burst: Burst) {
+        let start = tokio::time::Instant::now();
+        self.shell.mended.clear();
+        let events = self.inputs.look(&mut self.shell).await;
+        for event in events {
+            let gone = event == Event::TunnelGone;
             self.feed(event).await;
+            self.tell_of_barrier(burst, start.elapsed());
+            if gone {
+                let what =
+                    format!("the tunnel device {} was deleted, set down or lost an address", tunnel::DEVICE);
+                let view = self.machine.view();
+                let outcome = match view.cause.filter(|_| !self.shell.tunnel_up) {
+                    Some(cause) => Err(cause.to_string()),
+                    None => Ok(start.elapsed()),
+                };
+                self.incidents.note(what, By::default(), 1, outcome);
+            }
         }
+        // Routes go with a device that went down, and others flush rules; not every event raises them.
+        self.mend_barrier(burst).await;
     }
 
     async fn reload(&mut self) {
@@ -241,7 +309,7 @@ impl Daemon {
         let read = self.inputs.read();
         let event = self.inputs.take(read, &self.shell.state, self.trial.is_none());
         self.feed(event).await;
-        self.look().await;
+        self.look(Burst::default()).await;
     }
 }
 

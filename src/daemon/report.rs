@@ -43,8 +43,11 @@ pub(super) fn status(daemon: &Daemon) -> Status {
             .map(ToString::to_string)
             .chain(unheard(daemon))
             .chain(daemon.shell.unstopped.as_deref().map(unstopped))
+            .chain(unwatched(daemon))
             .collect(),
         warnings,
+        incidents: daemon.incidents.report(),
+        incident_count: daemon.incidents.count(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
     }
@@ -71,6 +74,12 @@ fn in_hardware(table: &str) -> String {
     format!(
         "hardware flow offloading is on (flowtable {table}): connections from before a change may go on for some seconds where no rule sees them; switch it off ('uci set firewall.@defaults[0].flow_offloading_hw=0', 'uci commit firewall', 'service firewall reload'); offloading in software is fine"
     )
+}
+
+/// Changes of others are then mended with the next event only.
+fn unwatched(daemon: &Daemon) -> impl Iterator<Item = String> {
+    let rules = daemon.repair.trouble.as_ref().map(|why| format!("watcher: {why}"));
+    rules.into_iter().chain(daemon.deaf.map(|why| format!("watcher: {why}")))
 }
 
 fn validated(device: &IfName) -> String {

@@ -14,7 +14,7 @@ use crate::config::{RelayName, Settings};
 use crate::firewall::{InForce, Nft};
 use crate::machine::{Effect, Event};
 use crate::policy::{Stance, TunnelStance};
-use crate::routing::sysctl;
+use crate::routing::{self, Mended, sysctl};
 use crate::state::StateDir;
 use crate::tunnel::{self, ProbeEvent};
 
@@ -27,6 +27,10 @@ pub(super) struct Shell {
     pub timers: Timers,
     pub barrier: bool,
     pub tunnel_up: bool,
+    /// What of it was amiss the last time that it was raised.
+    pub mended: Vec<Mended>,
+    /// It was changed by somebody else faster than it could be raised.
+    pub contested: bool,
     /// What the kernel was last seen to hold.
     pub in_force: Option<InForce>,
     /// Its number, where it could be noted.
@@ -72,6 +76,8 @@ impl Shell {
             state,
             timers: Timers::default(),
             barrier: false,
+            mended: Vec::new(),
+            contested: false,
             tunnel_up: matches!(tunnel::stats(), Ok(Some(_))),
             in_force: None,
             generation: None,
@@ -154,14 +160,29 @@ impl Shell {
 
     async fn raise(&mut self, inputs: &Inputs) -> Result<(), String> {
         self.barrier = true;
-        sysctl::raise(&self.run_dir, &inputs.settings.lan, &inputs.facts).map_err(text)?;
-        inputs.router.raise(&inputs.settings, &inputs.facts, self.tunnel()).await.map_err(text)
+        // Rules first: they are the barrier, the settings only let it work.
+        let raised = inputs.router.raise(&inputs.settings, &inputs.facts, self.tunnel()).await;
+        self.contested = matches!(raised, Err(routing::Error::Incomplete { .. }));
+        let set = sysctl::raise(&self.run_dir, &inputs.settings.lan, &inputs.facts).map_err(text)?;
+        self.mended = raised.map_err(text)?;
+        self.mended.extend(set);
+        Ok(())
     }
 
     /// After a change in the kernel that was none of the machine's.
     pub async fn raise_again(&mut self, inputs: &Inputs) -> Option<Event> {
         let error = self.raise(inputs).await.err()?;
         Some(Event::Failed { effect: Box::new(Effect::RaiseBarrier), error, rest: Vec::new() })
+    }
+
+    /// Whether the kernel holds what was last put in force.
+    pub fn stands(&self) -> bool {
+        self.nft.in_force().is_ok_and(|now| now == self.in_force)
+    }
+
+    /// As [`Nft::processes`].
+    pub fn nft_processes(&self) -> Vec<u32> {
+        self.nft.processes()
     }
 
     async fn lower(&mut self, inputs: &Inputs) -> Result<(), String> {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::control::{Applied, Apply, Refusal, Reply, TrialStatus};
 use crate::machine::{Event, Stored};
 use crate::policy::{self, Asker};
+use crate::routing::Burst;
 use crate::state::{StateDir, TrialNote};
 
 use super::Daemon;
@@ -230,7 +231,7 @@ impl Daemon {
             self.feed(event).await;
         }
         self.because = Some(cause.to_owned());
-        self.look().await;
+        self.look(Burst::default()).await;
         self.because = None;
     }
 

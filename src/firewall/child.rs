@@ -19,7 +19,7 @@ pub struct Output {
     pub stderr: String,
 }
 
-/// Runs the program to its end.
+/// Runs the program to its end; `started` is told its process's number.
 ///
 /// # Errors
 /// [`Error::Start`] and [`Error::TimedOut`]; exit codes are the caller's to judge.
@@ -29,6 +29,7 @@ pub fn run(
     input: String,
     limit: Duration,
     what: &'static str,
+    started: impl FnOnce(u32),
 ) -> Result<Output, Error> {
     let failed = |source| Error::Start { program: program.to_owned(), source };
     let mut child = Command::new(program)
@@ -41,6 +42,7 @@ pub fn run(
         .process_group(0)
         .spawn()
         .map_err(failed)?;
+    started(child.id());
     let ends = Instant::now() + limit;
     let stdout = child.stdout.take().map(read);
     let stderr = child.stderr.take().map(read);

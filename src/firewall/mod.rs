@@ -26,6 +26,8 @@ mod stop;
 #[cfg(test)]
 mod tests;
 mod text;
+pub mod watch;
+pub mod watch_message;
 
 pub use compile::compile;
 pub use counters::RowCount;

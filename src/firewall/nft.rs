@@ -22,6 +22,9 @@ use super::stop::{self, STOP_TABLE};
 /// means that it hangs.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Far more than one step of the daemon runs.
+const PROCESSES: usize = 64;
+
 /// What the kernel holds now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InForce {
@@ -38,6 +41,8 @@ pub struct Nft {
     former: Mutex<Option<Former>>,
     /// The kernel refused the rules that tell of blocked packets, and took the others.
     mute: AtomicBool,
+    /// Processes of `nft` since [`Nft::processes`] was last asked.
+    processes: Mutex<Vec<u32>>,
 }
 
 /// Rules that can be loaded again.
@@ -64,7 +69,13 @@ impl Nft {
     /// As [`Nft::new`], with another time limit for each run of the program.
     #[must_use]
     pub fn with_limit(program: PathBuf, limit: Duration) -> Self {
-        Self { program, limit, former: Mutex::new(None), mute: AtomicBool::new(false) }
+        Self {
+            program,
+            limit,
+            former: Mutex::new(None),
+            mute: AtomicBool::new(false),
+            processes: Mutex::default(),
+        }
     }
 
     /// Puts the ruleset in force: one transaction, then it is read back and compared in full.
@@ -170,7 +181,13 @@ impl Nft {
                     let difference = format!("{error}; {difference}");
                     return Err(self.put_back(former.as_ref(), difference));
                 }
-                Err(self.put_back(former.as_ref(), difference))
+                match (self.put_back(former.as_ref(), difference), former.as_ref()) {
+                    // Somebody changed them meanwhile, and what was put back are these very rules.
+                    (Error::Differs { .. }, Some(former)) if former.batch == batch => {
+                        Ok(InForce { state: ruleset.state(), hash: former.hash })
+                    }
+                    (error, _) => Err(error),
+                }
             }
         }
     }
@@ -210,6 +227,12 @@ impl Nft {
         let state = state_of(&table.normal).map_err(unreadable)?;
         let rows = counters::by_row(&table.text).map_err(unreadable)?;
         Ok(Some((InForce { state, hash: table.normal.hash() }, rows)))
+    }
+
+    /// The processes of `nft` since the last time that this was asked: the kernel names them where
+    /// it tells of changes (`watch`).
+    pub fn processes(&self) -> Vec<u32> {
+        std::mem::take(&mut *self.processes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn load(&self, batch: &str) -> Result<(), Error> {
@@ -288,7 +311,14 @@ impl Nft {
     }
 
     fn run(&self, args: &[&str], input: String, what: &'static str) -> Result<Output, Error> {
-        let output = child::run(&self.program, args, input, self.limit, what)?;
+        let started = |process| {
+            let mut all = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nobody asks in `vpnd status`.
+            if all.len() < PROCESSES {
+                all.push(process);
+            }
+        };
+        let output = child::run(&self.program, args, input, self.limit, what, started)?;
         match output.status.code() {
             Some(0) => Ok(output),
             Some(code) => Err(Error::Refused { what, code, stderr: brief(&output.stderr) }),

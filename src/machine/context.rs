@@ -103,6 +103,7 @@ impl Context {
                 self.stored.latched = self.lockdown_asked();
             }
             Event::TimerFired(Timer::Save) => return Err(self.save()),
+            Event::RulesChanged => return Err(self.put_again()),
             Event::Disarm => {
                 self.stored.connect = false;
                 self.set_lockdown(false);
@@ -143,6 +144,20 @@ impl Context {
         }
         self.expect(&mut effects);
         effects
+    }
+
+    /// The policy in force once more, in whatever state; then the flows that were made while it
+    /// was not. An open router has none; where one is due but could not be put, it is tried again.
+    fn put_again(&mut self) -> Vec<Effect> {
+        let stance = match &self.in_force {
+            None | Some(Stance::Open) if self.due() => Stance::Blocked { api: true },
+            None | Some(Stance::Open) => return Vec::new(),
+            Some(stance) => stance.clone(),
+        };
+        // Should that fail, it is not known what is in force.
+        self.before = None;
+        self.in_force = Some(stance.clone());
+        vec![Effect::Enforce(stance), Effect::DeleteFlows { tunnel: false }]
     }
 
     pub fn warn(&mut self, text: String) {

@@ -73,6 +73,8 @@ pub enum Event {
     Silent,
     /// Somebody deleted the tunnel device.
     TunnelGone,
+    /// Somebody else changed vpnd's rules in the kernel.
+    RulesChanged,
     TimerFired(Timer),
     /// From [`Effect::ReportDown`]. Comes before any event from outside.
     TunnelDown,

@@ -18,7 +18,7 @@ use super::plan::{self, Family, PRIORITIES, TABLE_LAN, TABLE_MAIN, TABLE_TUNNEL}
 use super::route::{self, Route};
 use super::rule::{self, Action, Rule};
 use super::snapshot::Snapshot;
-use super::{Error, facts, group, offload};
+use super::{Error, Mended, Part, facts, group, offload};
 
 /// A pass that changed something is followed by another, which finds nothing to do: the barrier is
 /// read back. Devices that come and go meanwhile may need a few more.
@@ -82,7 +82,8 @@ impl Router {
         facts::route_to(&Netlink::open()?, to, mark).await
     }
 
-    /// Raises the barrier, or mends it: idempotent, and read back. What is new is put up before
+    /// Raises the barrier, or mends it: idempotent, and read back; says what was missing and what
+    /// was there that should not be. What is new is put up before
     /// what is old goes; rules of others in [`PRIORITIES`] and routes of others in our two tables
     /// are deleted. Devices that do not exist or are down get their routes at the next call.
     ///
@@ -94,8 +95,9 @@ impl Router {
         settings: &Settings,
         facts: &Facts,
         tunnel: Option<&TunnelStance>,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Mended>, Error> {
         let netlink = Netlink::open()?;
+        let mut mended = Vec::new();
         let mut last = Ok(());
         for _ in 0..PASSES {
             let snapshot = Snapshot::take(&netlink).await?;
@@ -109,15 +111,15 @@ impl Router {
             let families: Vec<Family> = families().collect();
             wanted.rules.retain(|rule| families.contains(&rule.family));
             wanted.routes.retain(|r| families.contains(&Family::of_address(r.to.addr())));
-            last = match standing.bring_to(&wanted, &netlink).await {
-                Ok(0) => return Ok(()),
+            last = match standing.bring_to(&wanted, &netlink, &mut mended).await {
+                Ok(0) => return Ok(mended),
                 Ok(_) => {
                     Err(Error::Incomplete { what: "raising the routing barrier".to_owned(), tries: PASSES })
                 }
                 Err(error) => Err(error),
             };
         }
-        last
+        last.map(|()| mended)
     }
 
     /// Takes away every rule in [`PRIORITIES`] and every route in our tables, and every device out
@@ -129,7 +131,7 @@ impl Router {
         let netlink = Netlink::open()?;
         let groups = group::all_back(&Snapshot::take(&netlink).await?);
         let wanted = Wanted { groups, ..Wanted::default() };
-        Standing::read(&netlink).await?.bring_to(&wanted, &netlink).await.map(|_| ())
+        Standing::read(&netlink).await?.bring_to(&wanted, &netlink, &mut Vec::new()).await.map(|_| ())
     }
 
     /// Whether any part of the barrier is there.
@@ -194,9 +196,14 @@ impl Standing {
         Ok(standing)
     }
 
-    /// Returns how many changes were made.
-    async fn bring_to(&self, wanted: &Wanted, netlink: &Netlink) -> Result<usize, Error> {
-        let mut work = Work { netlink, changes: 0, failed: None, lan_failed: false };
+    /// Returns how many changes were made; those of rules and routes are added to `mended`.
+    async fn bring_to(
+        &self,
+        wanted: &Wanted,
+        netlink: &Netlink,
+        mended: &mut Vec<Mended>,
+    ) -> Result<usize, Error> {
+        let mut work = Work { netlink, changes: 0, failed: None, lan_failed: false, mended };
         for (device, to) in &wanted.groups {
             work.set_group(*device, *to).await;
         }
@@ -239,6 +246,7 @@ struct Work<'a> {
     failed: Option<Error>,
     /// Without the way to the LAN, the rule that ends the barrier would lock the owner out.
     lan_failed: bool,
+    mended: &'a mut Vec<Mended>,
 }
 
 impl Work<'_> {
@@ -253,7 +261,12 @@ impl Work<'_> {
         let passing = [libc::ENETDOWN, libc::ENODEV, libc::EACCES];
         match &result {
             Err(error) if error.errno().is_some_and(|errno| passing.contains(&errno)) => {}
-            _ => self.note(result, libc::EEXIST),
+            _ => {
+                if result.is_ok() {
+                    self.mended.push(Mended::missing(Part::Route, &format_args!("the route {route}")));
+                }
+                self.note(result, libc::EEXIST);
+            }
         }
     }
 
@@ -273,6 +286,9 @@ impl Work<'_> {
         let flags = NLM_F_CREATE | NLM_F_EXCL;
         let result = self.netlink.change(message, flags, || format!("adding the {rule}")).await;
         let there = result.as_ref().map_or_else(|error| error.errno() == Some(libc::EEXIST), |()| true);
+        if result.is_ok() {
+            self.mended.push(Mended::missing(Part::Rule, &format_args!("the {rule}")));
+        }
         self.lan_failed |= rule.action == Action::Lookup(TABLE_LAN) && !there;
         self.note(result, libc::EEXIST);
     }
@@ -284,6 +300,10 @@ impl Work<'_> {
         };
         let request = RouteNetlinkMessage::DelRule(message.clone());
         let result = self.netlink.change(request, 0, what).await;
+        if result.is_ok() {
+            let what = format_args!("a rule of priority {}", rule::priority_of(message));
+            self.mended.push(Mended::foreign(Part::Rule, &what));
+        }
         self.note(result, libc::ENOENT);
     }
 
@@ -294,6 +314,10 @@ impl Work<'_> {
         };
         let request = RouteNetlinkMessage::DelRoute(message.clone());
         let result = self.netlink.change(request, 0, what).await;
+        if result.is_ok() {
+            let what = format_args!("a route in table {}", route::table_of(message));
+            self.mended.push(Mended::foreign(Part::Route, &what));
+        }
         self.note(result, libc::ESRCH);
     }
 

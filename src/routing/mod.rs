@@ -14,6 +14,8 @@
 //! | `group.rs` | LAN devices into an interface group, and whether that tells them apart |
 //! | `offload.rs` | ends the offloading of flows without touching them |
 //! | `toward.rs` | which way the plan sends a packet |
+//! | `watch.rs`, `settings_watch.rs` | that something changed |
+//! | `mended.rs` | what was not as it should be |
 //! | `netlink.rs` | one request or dump, with a time limit |
 
 mod barrier;
@@ -22,11 +24,13 @@ mod facts;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod group;
+mod mended;
 mod netlink;
 mod offload;
 mod plan;
 mod route;
 mod rule;
+mod settings_watch;
 mod snapshot;
 pub mod sysctl;
 mod toward;
@@ -36,6 +40,7 @@ pub use barrier::Router;
 pub use error::Error;
 pub use facts::Path;
 pub use group::grouped_devices;
+pub use mended::{Mended, Part};
 pub use plan::{GROUP_LAN, PRIORITIES, TABLE_LAN, TABLE_TUNNEL};
 pub use toward::{Toward, toward};
-pub use watch::{Changes, watch};
+pub use watch::{Burst, Changes, watch};

@@ -1,11 +1,13 @@
 //! One request, or one dump, over rtnetlink: with a time limit, and repeated when interrupted.
 
+use std::cell::RefCell;
 use std::io;
 use std::time::Duration;
 
 use futures::StreamExt;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::AsyncSocket;
 use rtnetlink::Handle;
 
 use super::Error;
@@ -17,6 +19,19 @@ const DUMP_TRIES: u32 = 8;
 /// linux/netlink.h; in no crate of ours.
 const NLM_F_DUMP_INTR: u16 = 0x10;
 
+/// Ports that are remembered; what comes of a change is heard soon after it.
+const OWN_MOST: usize = 16;
+
+thread_local! {
+    /// The netlink ports of the last connections, the newest first.
+    static OWN: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether a change that is told of was made by one of the last connections of this thread.
+pub(super) fn is_own(port: u32) -> bool {
+    OWN.with_borrow(|own| own.contains(&port))
+}
+
 /// A connection for one operation. The next operation opens its own, so a socket that broke
 /// (overrun, killed task) never outlives the operation it broke in.
 pub(super) struct Netlink {
@@ -26,8 +41,16 @@ pub(super) struct Netlink {
 impl Netlink {
     /// Must be called inside a tokio runtime; the connection's task ends when `self` is dropped.
     pub(super) fn open() -> Result<Self, Error> {
-        let (connection, handle, _) =
-            rtnetlink::new_connection().map_err(|source| Error::Open { what: "rules and routes", source })?;
+        let opened = rtnetlink::new_connection().and_then(|(mut connection, handle, _)| {
+            let port = connection.socket_mut().socket_mut().bind_auto()?.port_number();
+            OWN.with_borrow_mut(|own| {
+                own.truncate(OWN_MOST - 1);
+                own.insert(0, port);
+            });
+            Ok((connection, handle))
+        });
+        let (connection, handle) =
+            opened.map_err(|source| Error::Open { what: "rules and routes", source })?;
         tokio::spawn(connection);
         Ok(Self { handle })
     }

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{IfName, Lan};
 use crate::policy::Facts;
 
-use super::Error;
+use super::{Error, Mended, Part};
 
 const PROC: &str = "/proc/sys";
 const RECORD: &str = "sysctl.json";
@@ -57,12 +57,12 @@ struct Kept {
 type Record = BTreeMap<String, Kept>;
 
 /// Sets what is wanted; to be called again whenever `facts` changed. The values from before the
-/// first call are kept in `run_dir`.
+/// first call are kept in `run_dir`. Returns what stood otherwise.
 ///
 /// # Errors
 /// [`Error::File`] naming the file; what was set stays set. Where source validation could not be
 /// switched off is no error: [`strict_devices`] tells.
-pub fn raise(run_dir: &Path, lan: &Lan, facts: &Facts) -> Result<(), Error> {
+pub fn raise(run_dir: &Path, lan: &Lan, facts: &Facts) -> Result<Vec<Mended>, Error> {
     let before = recorded(run_dir)?.unwrap_or_default();
     let mut record = before.clone();
     let validation = source_validation(&record, lan, facts);
@@ -77,14 +77,21 @@ pub fn raise(run_dir: &Path, lan: &Lan, facts: &Facts) -> Result<(), Error> {
     if record != before {
         write_record(run_dir, &record)?;
     }
+    let mut mended = Vec::new();
+    let mut note = |key: &str, former: Option<String>| {
+        mended.extend(former.map(|former| Mended {
+            part: Part::Setting,
+            text: format!("{} was {former}", key.replace('/', ".")),
+        }));
+    };
     for (key, value) in WANTED {
-        write_if_other(&proc(key), value)?;
+        note(key, write_if_other(&proc(key), value)?);
     }
     for (key, value) in validation {
         // A device may have gone just now.
-        let _ = write_if_other(&proc(&key), &value);
+        note(&key, write_if_other(&proc(&key), &value).ok().flatten());
     }
-    Ok(())
+    Ok(mended)
 }
 
 /// Puts the recorded values back and forgets them. Fine when nothing is recorded. A value that
@@ -100,7 +107,7 @@ pub fn lower(run_dir: &Path) -> Result<(), Error> {
     for (key, kept) in record {
         let path = proc(&key);
         let result = match read(&path) {
-            Ok(now) if now == kept.ours => write_if_other(&path, &kept.former),
+            Ok(now) if now == kept.ours => write_if_other(&path, &kept.former).map(drop),
             Ok(_) => Ok(()),
             Err(_) if !path.exists() => Ok(()),
             Err(error) => Err(error),
@@ -114,6 +121,12 @@ pub fn lower(run_dir: &Path) -> Result<(), Error> {
     }
     let path = run_dir.join(RECORD);
     fs::remove_file(&path).map_err(file("removing", &path))
+}
+
+/// The settings whose change no netlink message tells of (devinet_conf_proc in net/ipv4/devinet.c tells of
+/// rp_filter's).
+pub(super) fn unheard() -> impl Iterator<Item = PathBuf> {
+    WANTED.iter().map(|(key, _)| proc(key))
 }
 
 /// WAN devices whose packets the kernel still drops by their source, although [`raise`] has been
@@ -195,11 +208,13 @@ fn read(path: &Path) -> Result<String, Error> {
     fs::read_to_string(path).map(|text| text.trim().to_owned()).map_err(file("reading", path))
 }
 
-fn write_if_other(path: &Path, value: &str) -> Result<(), Error> {
-    if read(path)? == value {
-        return Ok(());
+/// What stood there, if it was another value.
+fn write_if_other(path: &Path, value: &str) -> Result<Option<String>, Error> {
+    let former = read(path)?;
+    if former == value {
+        return Ok(None);
     }
-    fs::write(path, value).map_err(file("writing", path))
+    fs::write(path, value).map_err(file("writing", path)).map(|()| Some(former))
 }
 
 fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

@@ -57,6 +57,15 @@ pub async fn create(spec: &Spec<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether one of these addresses is missing on the device, which is there. What cannot be told is
+/// not missing.
+pub async fn stripped(addresses: &[ipnet::IpNet]) -> bool {
+    let Ok(handle) = open() else { return false };
+    let Ok(Some(link)) = find(&handle).await else { return false };
+    let Ok(present) = addresses::list(&handle, link.header.index).await else { return false };
+    addresses.iter().any(|wanted| !present.iter().any(|(net, _)| net == wanted))
+}
+
 /// Deletes the device. Fine when it is absent, or when something else has its name.
 ///
 /// # Errors

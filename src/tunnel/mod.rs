@@ -29,7 +29,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::config::TunnelSettings;
 
-pub use device::{Spec, create, destroy, set_mtu};
+pub use device::{Spec, create, destroy, set_mtu, stripped};
 pub use error::Error;
 pub use liveness::{Liveness, Step};
 pub use path_mtu::find_mtu;

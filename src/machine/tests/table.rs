@@ -71,6 +71,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("silent", Event::Silent),
         ("tunnel gone", Event::TunnelGone),
         ("tunnel down", Event::TunnelDown),
+        ("rules changed", Event::RulesChanged),
         ("attempt over", Event::TimerFired(Timer::Attempt)),
         ("retry", Event::TimerFired(Timer::Retry)),
         ("save", Event::TimerFired(Timer::Save)),

@@ -161,6 +161,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => Just(Event::Verified),
         2 => Just(Event::Silent),
         1 => Just(Event::TunnelGone),
+        1 => Just(Event::RulesChanged),
         2 => Just(Event::TimerFired(Timer::Attempt)),
         2 => Just(Event::TimerFired(Timer::Retry)),
         1 => Just(Event::TimerFired(Timer::Save)),
@@ -233,13 +234,17 @@ fn walk(steps: Vec<(Event, Option<usize>)>, first: Settings, stored: Option<Stor
             }
             _ => {}
         }
+        let closed = router.closed();
+        if event == Event::RulesChanged && closed && fail.is_none() {
+            // Somebody deleted the table. (Where an effect fails, he only altered it.)
+            router.policy = None;
+        }
         // "Blocking ends only by a person's word."
         match &event {
             Event::Disconnect | Event::Disarm | Event::Lockdown(false) => word = true,
             Event::Connect(_) | Event::Lockdown(true) => word = false,
             _ => {}
         }
-        let closed = router.closed();
         let injected = fail;
         let (next, effects) = machine.step(event);
         machine = execute(next, effects, &mut router, &current, &mut fail);

@@ -7,6 +7,7 @@ mod inject;
 mod offload;
 mod random;
 mod tunnel;
+mod watch;
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -34,6 +35,7 @@ pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
     all.extend(attacks::scenarios());
     all.extend(control::scenarios());
     all.extend(offload::scenarios());
+    all.extend(watch::scenarios());
     let mut tests: Vec<Test> = all
         .into_iter()
         .map(|(name, work)| {
