@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::config::{self, IfName, Lan, Settings};
 use crate::machine::Event;
 use crate::policy::Facts;
-use crate::routing::Router;
+use crate::routing::{Router, Uplink};
 use crate::state::{RunDir, StateDir};
 use crate::tunnel;
 
@@ -23,6 +23,7 @@ pub(super) struct Inputs {
     pub broken: Vec<String>,
     pub warnings: Vec<String>,
     pub facts: Facts,
+    pub uplinks: Vec<Uplink>,
     pub online: bool,
     pub leases: BTreeMap<IfName, Ipv4Addr>,
     pub router: Router,
@@ -49,6 +50,7 @@ impl Inputs {
             broken: Vec::new(),
             warnings: Vec::new(),
             facts: Facts::default(),
+            uplinks: Vec::new(),
             online: false,
             leases: run.leases(),
             router: Router::open()?,
@@ -153,6 +155,7 @@ impl Inputs {
         let device = tunnel::DEVICE.parse::<IfName>()?;
         let facts = self.router.facts(&self.settings, &device, &self.leases).await;
         self.facts = facts.map_err(|error| error.to_string())?;
+        self.uplinks = self.router.uplinks(&self.settings).await.map_err(|error| error.to_string())?;
         self.online = self.any_relay_routed(&device).await;
         Ok(())
     }

@@ -7,6 +7,7 @@ mod blocked;
 mod calls;
 mod cause;
 pub(crate) mod enforce;
+mod guards;
 mod inputs;
 mod report;
 mod shell;
@@ -231,6 +232,7 @@ impl Daemon {
         for event in self.inputs.look(&mut self.shell).await {
             self.feed(event).await;
         }
+        self.shell.guard(&self.inputs);
     }
 
     async fn reload(&mut self) {

@@ -15,6 +15,7 @@ use crate::routing::sysctl;
 use crate::state::{RunDir, StateDir};
 use crate::tunnel::{self, ProbeEvent};
 
+use super::guards::Guards;
 use super::inputs::Inputs;
 use super::timers::Timers;
 use super::{Dirs, enforce};
@@ -30,6 +31,7 @@ pub(super) struct Shell {
     pub generation: Option<u32>,
     /// What led to the effects that are run, for people.
     pub cause: String,
+    pub guards: Guards,
     stance: Stance,
     nft: Nft,
     run_dir: PathBuf,
@@ -65,6 +67,7 @@ impl Shell {
             in_force: None,
             generation: None,
             cause: String::new(),
+            guards: Guards::default(),
             stance: Stance::Open,
             nft: Nft::new(nft.to_owned()),
             run_dir: dirs.run.clone(),
@@ -131,12 +134,21 @@ impl Shell {
                 (self.in_force, self.generation) = (Some(in_force), number);
             }
             None => {
+                self.guards.remove().map_err(text)?;
                 enforce::open(&self.nft, &run, &self.cause).map_err(text)?;
                 (self.in_force, self.generation) = (None, None);
             }
         }
         self.stance = stance.clone();
+        self.guard(inputs);
         Ok(())
+    }
+
+    /// The layers beside the rules in force; whatever becomes of them, those block.
+    pub fn guard(&mut self, inputs: &Inputs) {
+        if self.in_force.is_some() {
+            self.guards.hold(&inputs.settings, &inputs.facts, &inputs.uplinks);
+        }
     }
 
     /// The rules in force tell nothing of what they block.

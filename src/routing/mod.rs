@@ -13,6 +13,7 @@
 //! | `facts.rs` | devices, prefixes, the path to a relay |
 //! | `group.rs` | LAN devices into an interface group, and whether that tells them apart |
 //! | `toward.rs` | which way the plan sends a packet |
+//! | `uplinks.rs` | which devices the egress hook can be bound to |
 //! | `netlink.rs` | one request or dump, with a time limit |
 
 mod barrier;
@@ -28,6 +29,7 @@ mod rule;
 mod snapshot;
 pub mod sysctl;
 mod toward;
+mod uplinks;
 mod watch;
 
 pub use barrier::Router;
@@ -36,4 +38,5 @@ pub use facts::Path;
 pub use group::grouped_devices;
 pub use plan::{GROUP_LAN, PRIORITIES, TABLE_LAN, TABLE_TUNNEL};
 pub use toward::{Toward, toward};
+pub use uplinks::Uplink;
 pub use watch::{Changes, watch};

@@ -24,6 +24,8 @@ pub(super) struct Link {
     /// A port of a bridge or a bond: it has no addresses and no routes of its own. (A device in a
     /// VRF has a master as well, but is a device in its own right.)
     pub port: bool,
+    /// The device that it stands on: a VLAN's parent, the conduit of a switch's port.
+    pub beneath: Option<u32>,
     /// `ip link set group`; 0 unless somebody said otherwise.
     pub group: u32,
     /// Bytes.
@@ -82,6 +84,18 @@ fn is_vrf(link: &LinkMessage) -> bool {
     })
 }
 
+/// The device that such a one names is its other end, or where its outer packets may go: those are
+/// IP packets like others there.
+fn sends_by_routes(info: &LinkInfo) -> bool {
+    use InfoKind::{Geneve, GreTap, GreTap6, GreTun, GreTun6, IpTun, SitTun, Veth, Vti, Vxlan, Xfrm};
+    let LinkInfo::Kind(kind) = info else { return false };
+    match kind {
+        Veth | Vxlan | GreTap | GreTap6 | IpTun | SitTun | GreTun | GreTun6 | Vti | Xfrm | Geneve => true,
+        InfoKind::Other(name) => ["ip6tnl", "vti6", "erspan", "ip6erspan"].contains(&name.as_str()),
+        _ => false,
+    }
+}
+
 impl Link {
     fn read(message: &LinkMessage, vrfs: &[u32]) -> Option<Self> {
         let flags = message.header.flags;
@@ -91,13 +105,19 @@ impl Link {
             up: flags.contains(LinkFlags::Up),
             loopback: flags.contains(LinkFlags::Loopback),
             port: false,
+            beneath: None,
             group: 0,
             mtu: 0,
             addresses: Vec::new(),
         };
+        let mut stands = true;
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::Link(index) => link.beneath = Some(*index).filter(|index| *index != 0),
+                // An index of another namespace.
+                LinkAttribute::LinkNetNsId(_) => stands = false,
+                LinkAttribute::LinkInfo(info) => stands &= !info.iter().any(sends_by_routes),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Group(group) => link.group = *group,
                 LinkAttribute::Controller(master) => {
@@ -106,6 +126,7 @@ impl Link {
                 _ => {}
             }
         }
+        link.beneath = link.beneath.filter(|_| stands);
         (!link.name.is_empty()).then_some(link)
     }
 

@@ -47,7 +47,17 @@ mod tests {
 
     fn link(index: u32, name: &str) -> Link {
         let (loopback, port, group, mtu) = (false, false, 0, 1500);
-        Link { index, name: name.to_owned(), up: true, loopback, port, group, mtu, addresses: Vec::new() }
+        Link {
+            index,
+            name: name.to_owned(),
+            up: true,
+            loopback,
+            port,
+            beneath: None,
+            group,
+            mtu,
+            addresses: Vec::new(),
+        }
     }
 
     /// What the barrier's own rules and routes do with a packet that is forwarded.

@@ -1,5 +1,5 @@
 mod failures;
 mod golden;
-mod kernel;
+pub mod kernel;
 mod log;
 mod normal;
