@@ -26,6 +26,10 @@ impl Guards {
                 missing.extend(guard_words(keeper.hold(&guard.table())));
                 missing.extend(egress_words(keeper, &guard));
                 missing.extend(uplinks.iter().filter(|uplink| uplink.carries).map(unbound));
+                if settings.lan.devices.is_empty() {
+                    missing
+                        .push("egress hook: no LAN is known, so that it could lock the owner out".to_owned());
+                }
             }
             Err(error) => missing.push(format!("guard and egress hook: {error}")),
         }

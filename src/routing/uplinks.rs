@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::config::{IfName, Settings};
 use crate::policy::TUNNEL_GROUP;
 
-use super::snapshot::Snapshot;
+use super::snapshot::{Snapshot, is_link_local};
 
 /// A device of the WAN that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,15 +18,16 @@ pub struct Uplink {
     pub carries: bool,
 }
 
-/// Devices that are configured as WAN or have an address, in the order of their names. Others have
-/// nothing to send, or are no uplinks at all: the devices that traffic shapers send what came
-/// *in* through, the ports of bridges.
+/// Devices that are configured as WAN or have an address that is not link-local, in the order of
+/// their names. Others have nothing to send, or are no uplinks at all: the devices that traffic
+/// shapers send what came *in* through, the ports of bridges.
 pub(super) fn from_snapshot(snapshot: &Snapshot, settings: &Settings) -> Vec<Uplink> {
     let mut uplinks = Vec::new();
     for link in &snapshot.links {
         let Ok(name) = link.name.parse::<IfName>() else { continue };
         let is_lan = settings.lan.devices.iter().any(|device| device.name == name);
-        let used = settings.wan_names.contains(&name) || !link.addresses.is_empty();
+        let addressed = link.addresses.iter().any(|address| !is_link_local(&address.connected));
+        let used = addressed || settings.wan_names.contains(&name);
         if link.loopback || link.port || is_lan || !used || TUNNEL_GROUP.contains(&name.as_str()) {
             continue;
         }
@@ -73,7 +74,13 @@ mod tests {
         address.header.prefix_len = 24;
         let own: Ipv4Addr = "198.51.100.2".parse().unwrap();
         address.attributes.push(AddressAttribute::Local(own.into()));
-        let snapshot = Snapshot::assemble(&links, &[RouteNetlinkMessage::NewAddress(address)]);
+        let mut local = AddressMessage::default();
+        local.header.index = 1;
+        local.header.prefix_len = 64;
+        let own: std::net::Ipv6Addr = "fe80::1".parse().unwrap();
+        local.attributes.push(AddressAttribute::Address(own.into()));
+        let addresses = [address, local].map(RouteNetlinkMessage::NewAddress);
+        let snapshot = Snapshot::assemble(&links, &addresses);
         let device = LanDevice { name: lan.parse().unwrap(), prefixes: Vec::new(), forward: true };
         let mut settings = Settings::fallback(Lan { devices: vec![device], routes: Vec::new() });
         settings.wan_names = wan.iter().map(|name| name.parse().unwrap()).collect();

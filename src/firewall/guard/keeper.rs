@@ -1,6 +1,7 @@
 //! The socket that owns the tables (`nft_table_has_owner` of net/netfilter/nf_tables_api.c).
 
 use std::io;
+use std::time::Duration;
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
@@ -140,14 +141,20 @@ impl Keeper {
     }
 }
 
-/// Deletes what a dead daemon left.
+/// Deletes what a dead daemon left; waits a little for one that is just dying.
 ///
 /// # Errors
 /// As [`Keeper::hold`]: a living owner's tables stay.
 pub fn remove_left_over() -> Result<(), Error> {
     let mut keeper = Keeper::open()?;
-    keeper.remove_egress()?;
-    keeper.remove_guard()
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match keeper.remove_egress().and_then(|()| keeper.remove_guard()) {
+            Err(Error::Taken { .. }) if tries < 20 => std::thread::sleep(Duration::from_millis(50)),
+            result => return result,
+        }
+    }
 }
 
 /// What the kernel holds now.

@@ -72,7 +72,7 @@ pub struct Uplink {
 /// What may leave by the WAN in any enforcing state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guard {
-    /// Devices by which everything may leave, besides loopback.
+    /// Devices by which everything may leave, the busiest first.
     inside: Vec<IfName>,
     mark: Mark,
     /// Exceptions and refusals, in order: the first that matches decides.
@@ -91,10 +91,11 @@ impl Guard {
             let clauses = policy.iter().flat_map(|policy| policy.on(way));
             clauses.filter(|clause| clause.action != Action::Drop).cloned().collect()
         };
-        let group = TUNNEL_GROUP.iter().filter_map(|name| name.parse().ok());
+        let [tunnel, other] = TUNNEL_GROUP.map(|name| name.parse().ok());
         let lan = settings.lan.devices.iter().map(|device| device.name.clone());
+        let inside = tunnel.into_iter().chain(lan).chain("lo".parse().ok()).chain(other);
         Self {
-            inside: group.chain(lan).collect(),
+            inside: inside.collect(),
             mark: settings.mark,
             router: on(Way::RouterToWan),
             lan: on(Way::LanToWan),
@@ -107,12 +108,10 @@ impl Guard {
     #[must_use]
     pub fn table(&self) -> Table {
         let place = Place::Postrouting;
-        let lo = "lo".parse().ok();
-        let inside = self.inside.iter().chain(&lo);
-        let mut leaving: Vec<Rule> = inside
-            .map(|device| rules::accepts(rules::leaves_by(device), "0.0 loopback, LAN, tunnel"))
-            .collect();
-        leaving.push(rules::leads_to(rules::forwarded(), "forwarded", "0.0 packets of others"));
+        let anything = |device| rules::accepts(rules::leaves_by(device), "0.0 loopback, LAN, tunnel");
+        let mut leaving: Vec<Rule> = self.inside.iter().map(anything).collect();
+        let others = |device| rules::leads_to(rules::arrives_by(device), "forwarded", "0.0 forwarded");
+        leaving.extend(self.inside.iter().map(others));
         leaving.push(self.own());
         leaving.extend(self.router.iter().flat_map(|clause| rules::rules(clause, place)));
         leaving.push(blocked());

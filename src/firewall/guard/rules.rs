@@ -13,7 +13,7 @@ use super::table::{Expr, Key, Rule, Verdict};
 /// `enum nft_meta_keys`.
 const META_PROTOCOL: u32 = 1;
 const META_MARK: u32 = 3;
-const META_IIF: u32 = 4;
+const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
 const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
@@ -50,15 +50,20 @@ pub fn leads_to(mut exprs: Vec<Expr>, chain: &'static str, comment: &str) -> Rul
 }
 
 pub fn leaves_by(device: &IfName) -> Vec<Expr> {
-    // The whole name, with its end.
-    let mut name = device.as_str().as_bytes().to_vec();
-    name.resize(libc::IF_NAMESIZE, 0);
-    meta(META_OIFNAME, name)
+    meta(META_OIFNAME, whole(device))
 }
 
-/// Came in by a device: it is not the router's own.
-pub fn forwarded() -> Vec<Expr> {
-    vec![Expr::Load(Key::Meta(META_IIF)), Expr::IsNot(vec![0; 4])]
+/// At postrouting the kernel tells the device that a forwarded packet came in by (Linux 5.7). What it
+/// tells of the router's own is not always nothing: neighbour discovery has the one it leaves by.
+pub fn arrives_by(device: &IfName) -> Vec<Expr> {
+    meta(META_IIFNAME, whole(device))
+}
+
+/// The whole name, with its end.
+fn whole(device: &IfName) -> Vec<u8> {
+    let mut name = device.as_str().as_bytes().to_vec();
+    name.resize(libc::IF_NAMESIZE, 0);
+    name
 }
 
 /// By the packet's mark.
