@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::config::{IfName, Settings};
+use crate::config::{IfName, LanDevice, Settings};
 use crate::policy::TUNNEL_GROUP;
 
 use super::snapshot::{Snapshot, is_link_local};
@@ -41,7 +41,11 @@ pub(super) fn from_snapshot(snapshot: &Snapshot, settings: &Settings) -> Vec<Upl
             .collect();
         addresses.sort_unstable();
         addresses.dedup();
-        let carries = snapshot.links.iter().any(|other| other.beneath == Some(link.index));
+        // A VLAN that comes back while no daemon sees it must find its way as well.
+        let is_vlan =
+            |lan: &LanDevice| lan.name.as_str().split_once('.').is_some_and(|(on, _)| on == link.name);
+        let carries = snapshot.links.iter().any(|other| other.beneath == Some(link.index))
+            || settings.lan.devices.iter().any(is_vlan);
         uplinks.push(Uplink { name, index: link.index, addresses, carries });
     }
     uplinks.sort_by(|a, b| a.name.cmp(&b.name));
@@ -55,7 +59,7 @@ mod tests {
     use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 
     use super::*;
-    use crate::config::{Lan, LanDevice};
+    use crate::config::Lan;
 
     /// NAME, what it stands on (0: nothing), and of what kind it is.
     fn link(index: u32, name: &str, beneath: u32, kind: Option<InfoKind>) -> LinkMessage {
@@ -110,6 +114,12 @@ mod tests {
         let filtering =
             vec![link(9, "br", 0, Some(InfoKind::Bridge)), link(2, "br.1", 9, Some(InfoKind::Vlan))];
         assert_eq!(uplinks(filtering, &[], "br.1"), [("br".to_owned(), true)]);
+    }
+
+    #[test]
+    fn a_vlan_of_the_lan_that_is_away_counts() {
+        let found = uplinks(vec![link(9, "eth0", 0, None)], &["eth0"], "eth0.5");
+        assert_eq!(found, [("eth0".to_owned(), true)]);
     }
 
     #[test]

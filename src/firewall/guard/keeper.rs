@@ -104,7 +104,7 @@ impl Keeper {
         result
     }
 
-    fn install(&mut self, table: &Table, flags: u32, replaces: bool) -> Result<Hold, Error> {
+    pub(super) fn install(&mut self, table: &Table, flags: u32, replaces: bool) -> Result<Hold, Error> {
         transact(&self.socket, table.name, &message::install(table, flags, replaces))?;
         let hold = Hold { owned: true, persist: flags & PERSIST != 0 };
         self.sent.retain(|(sent, _)| sent.name != table.name);

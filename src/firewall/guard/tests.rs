@@ -177,6 +177,10 @@ fn a_table_is_replaced_kept_taken_over_and_removed() {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         assert_eq!(standing().unwrap(), Standing { guard: orphan, egress: orphan, ..both.clone() });
+        // Whose listing confuses some an nft.
+        for _ in 0..20 {
+            assert_eq!(crate::firewall::Nft::new("nft".into()).in_force().unwrap(), None);
+        }
         assert_eq!(other.hold(&plain.table()).unwrap(), held);
         assert!(!chains("inet vpnd_guard").contains("239.35.0.0"));
         other.hold(&full.egress().unwrap()).unwrap();
@@ -195,5 +199,34 @@ fn a_table_is_replaced_kept_taken_over_and_removed() {
         nft("add table inet vpnd_guard");
         let mut third = Keeper::open().unwrap();
         assert_eq!(third.hold(&plain.table()).unwrap(), held);
+    });
+}
+
+/// What happens on kernels before 6.9, which refuse `persist`.
+#[test]
+fn without_persist_it_goes_with_its_owner_and_the_rules_stay() {
+    in_namespace(|| {
+        let case = samples::cases().into_iter().find(|case| case.name == "blocked-plain").unwrap();
+        let rules = crate::firewall::Nft::new("nft".into());
+        rules
+            .apply(&crate::firewall::compile(&compose(&case.stance, &case.settings, &case.facts).unwrap()))
+            .unwrap();
+        let mut keeper = Keeper::open().unwrap();
+        let hold = keeper.install(&guard(&case).table(), message::OWNER, false).unwrap();
+        assert_eq!(hold, Hold { owned: true, persist: false });
+        assert_eq!(standing().unwrap().guard, Some(hold));
+        // Whoever flushes takes the rules only.
+        nft("flush ruleset");
+        assert_eq!((standing().unwrap().guard, rules.in_force().unwrap()), (Some(hold), None));
+        rules
+            .apply(&crate::firewall::compile(&compose(&case.stance, &case.settings, &case.facts).unwrap()))
+            .unwrap();
+        drop(keeper);
+        let gone = (0..100).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            standing().unwrap() == Standing::default()
+        });
+        assert!(gone);
+        assert!(rules.in_force().unwrap().is_some());
     });
 }
