@@ -71,6 +71,7 @@ fn render_settings(out: &mut String, settings: &Settings) {
         items.iter().map(|item| format!("{item:?}")).collect()
     }
     list("wan name", settings.wan_names.iter().map(ToString::to_string).collect());
+    list("wan pppoe", settings.wan_pppoe.iter().map(ToString::to_string).collect());
     list("allow_wan_private", all(&settings.allow_wan_private));
     list("allow_wan_multicast", all(&settings.allow_wan_multicast));
     list("allow_wan_service", all(&settings.allow_wan_service));

@@ -8,7 +8,7 @@ use crate::config::Settings;
 use crate::control::Request;
 use crate::control::client::{self, Error};
 use crate::daemon::enforce;
-use crate::firewall::{Nft, conntrack};
+use crate::firewall::{Nft, conntrack, guard};
 use crate::machine::{LockdownWord, Stored};
 use crate::policy::{Stance, flows};
 use crate::routing::{Router, sysctl};
@@ -92,7 +92,7 @@ async fn delete_flows(input: &Input, settings: &Settings) -> Result<(), String> 
 fn by_hand(input: &Input) -> Outcome {
     let state = input.state();
     let (settings, _) = super::block::settings(input, &state);
-    let steps: [Step<'_>; 7] = [
+    let steps: [Step<'_>; 8] = [
         ("wanted state", &|| {
             let word = disarmed(state.wanted(), &settings);
             state.store_wanted(&word).map_err(|e| e.to_string())
@@ -107,6 +107,7 @@ fn by_hand(input: &Input) -> Outcome {
             })
         }),
         ("sysctls", &|| sysctl::lower(&input.run_dir).map_err(|e| e.to_string())),
+        ("guard", &|| guard::remove_left_over().map_err(|e| e.to_string())),
         ("rules", &|| {
             let (nft, run) = (Nft::new(kernel::nft_program()), RunDir::new(&input.run_dir));
             enforce::open(&nft, &run, "disarm without a daemon").map_err(|e| e.to_string())
@@ -127,7 +128,10 @@ fn by_hand(input: &Input) -> Outcome {
         }
     }
     if failed > 0 {
-        return Err(format!("{failed} of 7 steps failed; what is left may still block: see 'vpnd status'"));
+        return Err(format!(
+            "{failed} of {} steps failed; what is left may still block: see 'vpnd status'",
+            steps.len()
+        ));
     }
     text::say("disarmed: as if vpnd were not there");
     Ok(DONE)

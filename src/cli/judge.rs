@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::generations::{Standing, standing};
 use crate::control::{Status, TunnelState};
 use crate::firewall::RowCount;
+use crate::firewall::guard::Standing as Guards;
 use crate::machine::Stored;
 use crate::policy::PolicyState;
 use crate::state::Generation;
@@ -31,6 +32,22 @@ pub struct Kernel {
     pub device: Result<Option<Device>, String>,
     /// The routing barrier.
     pub barrier: Result<bool, String>,
+    /// Guard table and egress hook.
+    pub guards: Result<Guards, String>,
+}
+
+impl Kernel {
+    /// What blocks beside the rules, and its verbs, for a sentence; None: nothing does.
+    fn beside_the_rules(&self) -> Option<(&'static str, &'static str, &'static str)> {
+        let stands = |guards: &Guards| guards.guard.is_some() || guards.egress.is_some();
+        let guard = self.guards.as_ref().is_ok_and(stands);
+        match (self.barrier == Ok(true), guard) {
+            (true, true) => Some(("the routing barrier and the guard table", "are", "block")),
+            (true, false) => Some(("the routing barrier", "is", "blocks")),
+            (false, true) => Some(("the guard table", "is", "blocks")),
+            (false, false) => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,23 +159,22 @@ fn without_table(daemon: &Daemon, kernel: &Kernel, kept: &Kept) -> Report {
         _ if kept.armed => Some("the router is armed".to_owned()),
         _ => None,
     };
-    let barrier = kernel.barrier == Ok(true);
-    match (promised, barrier) {
-        (Some(who), true) => Report::new(
+    match (promised, kernel.beside_the_rules()) {
+        (Some(who), Some(still)) => Report::new(
             Word::Error,
-            format!(
-                "{who}, but THE RULES ARE GONE (no table inet vpnd); only the routing barrier still blocks"
-            ),
+            format!("{who}, but THE RULES ARE GONE (no table inet vpnd); only {} still {}", still.0, still.2),
         )
         .warn("'vpnd block' blocks again at once"),
-        (Some(who), false) => Report::new(
+        (Some(who), None) => Report::new(
             Word::Open,
             format!("NOT PROTECTED: {who}, but there are no rules and no routing barrier"),
         )
         .warn("'vpnd block' blocks again at once"),
-        (None, true) => Report::new(Word::Error, "not armed, but the routing barrier is still there")
-            .warn("'vpnd disarm' removes what is left"),
-        (None, false) => Report::new(
+        (None, Some((still, are, _))) => {
+            Report::new(Word::Error, format!("not armed, but {still} {are} still there"))
+                .warn("'vpnd disarm' removes what is left")
+        }
+        (None, None) => Report::new(
             Word::Open,
             match daemon {
                 Daemon::Answers(_) => "disconnected, lockdown off: as if vpnd were not there",
@@ -291,6 +307,9 @@ fn beside(daemon: &Daemon, kernel: &Kernel, kept: &Kept) -> Vec<String> {
     let booting = matches!(&kernel.table, Ok(Some(table)) if table.state == PolicyState::Boot);
     if stands && !booting && kernel.barrier == Ok(false) {
         out.push("the routing barrier is missing: only the rules block".to_owned());
+    }
+    if let Err(why) = &kernel.guards {
+        out.push(format!("guard and egress hook cannot be looked at: {why}"));
     }
     if let Err(why) = &kernel.barrier {
         out.push(format!("the routing barrier cannot be looked at: {why}"));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::judge::{Device, Kernel, Table};
-use crate::firewall::Nft;
+use crate::firewall::{Nft, guard};
 use crate::routing::Router;
 use crate::tunnel;
 
@@ -15,10 +15,15 @@ pub fn nft_program() -> PathBuf {
     if stock.exists() { stock } else { PathBuf::from("nft") }
 }
 
-/// All three layers, each with its own error.
+/// All layers, each with its own error.
 #[must_use]
 pub fn look() -> Kernel {
-    Kernel { table: table(), device: device(), barrier: barrier() }
+    Kernel {
+        table: table(),
+        device: device(),
+        barrier: barrier(),
+        guards: guard::standing().map_err(|e| e.to_string()),
+    }
 }
 
 /// # Errors

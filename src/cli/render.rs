@@ -9,6 +9,7 @@ use super::judge::Daemon;
 use super::status::Seen;
 use super::text::{bytes, span};
 use crate::control::Status;
+use crate::firewall::guard::{Hold, Standing as Guards};
 
 /// The verdict, what it rests on, and what to worry about; no line needs another to be understood.
 #[must_use]
@@ -50,6 +51,10 @@ pub fn human(seen: &Seen) -> String {
             Err(why) => format!("cannot be looked at: {why}"),
         },
     );
+    if let Ok(guards) = &seen.kernel.guards {
+        row("guard", guard_words(guards.guard));
+        row("egress", egress_words(guards));
+    }
     row(
         "tunnel",
         match &seen.kernel.device {
@@ -69,6 +74,25 @@ pub fn human(seen: &Seen) -> String {
     row("armed", if seen.kept.armed { "yes: blocked after a reboot, too" } else { "no" }.to_owned());
     out.truncate(out.trim_end().len());
     out
+}
+
+fn guard_words(hold: Option<Hold>) -> String {
+    match hold {
+        None => "none",
+        Some(Hold { owned: true, persist: true }) => "stands, the daemon's own, and stays without it",
+        Some(Hold { owned: true, persist: false }) => "stands, the daemon's own, and goes with it",
+        Some(Hold { owned: false, .. }) => "stands, but nobody owns it: a flush of nftables removes it",
+    }
+    .to_owned()
+}
+
+fn egress_words(guards: &Guards) -> String {
+    if guards.devices.is_empty() { "none".to_owned() } else { format!("on {}", guards.devices.join(", ")) }
+}
+
+/// For `layers`: null where it does not stand.
+fn hold(hold: Option<Hold>) -> Value {
+    hold.map_or(Value::Null, |hold| json!({ "owned": hold.owned, "persist": hold.persist }))
 }
 
 fn told_by_daemon(out: &mut String, status: &Status, uptime: u64) {
@@ -138,6 +162,18 @@ pub fn json(seen: &Seen) -> String {
                 json!({ "handshake_age_s": d.handshake_age_s, "rx": d.rx, "tx": d.tx })
             })),
         },
+        "layers": {
+            "rules": matches!(kernel.table, Ok(Some(_))),
+            "barrier": kernel.barrier == Ok(true),
+            "guard": either(&kernel.guards, |guards| Some(hold(guards.guard))),
+            "egress": either(&kernel.guards, |guards| {
+                let devices = &guards.devices;
+                guards.egress.map(|egress| {
+                    json!({ "owned": egress.owned, "persist": egress.persist, "devices": devices })
+                })
+            }),
+            "missing": status_of(&seen.daemon).map(|status| &status.missing_layers),
+        },
         "generation": standing(&kernel.table, &seen.kept.generations).json(),
         "armed": seen.kept.armed,
         "on_trial": seen.kept.on_trial,
@@ -145,6 +181,13 @@ pub fn json(seen: &Seen) -> String {
         "daemon": { "running": running, "trouble": trouble, "status": status },
     });
     serde_json::to_string_pretty(&value).unwrap_or_default()
+}
+
+fn status_of(daemon: &Daemon) -> Option<&Status> {
+    match daemon {
+        Daemon::Answers(status) => Some(status),
+        _ => None,
+    }
 }
 
 /// What was seen, or an object with the reason why it could not be.

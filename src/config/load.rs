@@ -124,10 +124,10 @@ fn settings(
         return Settings::fallback(Lan::default());
     };
     let mut main = Fields::new(main, title(main, sections));
-    let (lan, wan_names) =
+    let (lan, wan) =
         lan::Decision::new(report, network_report, firewall_report).decide(&mut main, config_dir);
     let mut settings = Settings::fallback(lan);
-    settings.wan_names = wan_names;
+    (settings.wan_names, settings.wan_pppoe) = wan;
     settings.enabled = main.one(report, "enabled", value::flag).unwrap_or(false);
     settings.auto_connect = main.one(report, "auto_connect", value::flag).unwrap_or(false);
     settings.lockdown = main.one(report, "lockdown", value::flag).unwrap_or(false);

@@ -21,6 +21,8 @@ pub struct Settings {
     /// device. Only for the routing rules that must stand before such a device does: which devices
     /// are WAN is decided by what is not LAN.
     pub wan_names: Vec<IfName>,
+    /// Those of them on which pppd speaks PPPoE (contract 2.10), sorted.
+    pub wan_pppoe: Vec<IfName>,
     /// Contract 2.8: prefixes behind the WAN that router and LAN may reach.
     pub allow_wan_private: Vec<IpNet>,
     /// Contract 2.8: multicast groups from the WAN (IPTV).
@@ -52,6 +54,7 @@ impl Settings {
             lockdown: false,
             lan,
             wan_names: Vec::new(),
+            wan_pppoe: Vec::new(),
             allow_wan_private: Vec::new(),
             allow_wan_multicast: Vec::new(),
             allow_wan_service: Vec::new(),

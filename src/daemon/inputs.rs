@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::config::{self, IfName, Lan, Settings};
 use crate::machine::Event;
 use crate::policy::{Entrances, Facts};
-use crate::routing::Router;
+use crate::routing::{Router, Uplink};
 use crate::state::{RunDir, StateDir};
 use crate::tunnel;
 
@@ -24,6 +24,7 @@ pub(super) struct Inputs {
     pub warnings: Vec<String>,
     pub facts: Facts,
     pub entrances: Entrances,
+    pub uplinks: Vec<Uplink>,
     pub online: bool,
     pub leases: BTreeMap<IfName, Ipv4Addr>,
     pub router: Router,
@@ -51,6 +52,7 @@ impl Inputs {
             warnings: Vec::new(),
             facts: Facts::default(),
             entrances: Entrances::default(),
+            uplinks: Vec::new(),
             online: false,
             leases: run.leases(),
             router: Router::open()?,
@@ -156,6 +158,7 @@ impl Inputs {
         let device = tunnel::DEVICE.parse::<IfName>()?;
         let seen = self.router.look(&self.settings, &device, &self.leases).await;
         (self.facts, self.entrances) = seen.map_err(|error| error.to_string())?;
+        self.uplinks = self.router.uplinks(&self.settings).await.map_err(|error| error.to_string())?;
         self.online = self.any_relay_routed(&device).await;
         Ok(())
     }

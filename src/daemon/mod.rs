@@ -7,6 +7,7 @@ mod blocked;
 mod calls;
 mod cause;
 pub(crate) mod enforce;
+mod guards;
 mod incidents;
 mod inputs;
 mod repair;
@@ -300,6 +301,7 @@ impl Daemon {
                 self.incidents.note(what, By::default(), 1, outcome);
             }
         }
+        self.shell.guard(&self.inputs);
         // Routes go with a device that went down, and others flush rules; not every event raises them.
         self.mend_barrier(burst).await;
     }

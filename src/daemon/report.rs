@@ -38,9 +38,7 @@ pub(super) fn status(daemon: &Daemon) -> Status {
         device: device(),
         trial: daemon.trial.as_ref().map(Trial::status),
         wan_services: daemon.inputs.settings.allow_wan_service.iter().map(service).collect(),
-        missing_layers: MISSING
-            .iter()
-            .map(ToString::to_string)
+        missing_layers: (daemon.shell.guards.missing().iter().cloned())
             .chain(unheard(daemon))
             .chain(daemon.shell.unstopped.as_deref().map(unstopped))
             .chain(unwatched(daemon))
@@ -52,10 +50,6 @@ pub(super) fn status(daemon: &Daemon) -> Status {
         pid: std::process::id(),
     }
 }
-
-/// Layers that this version does not have (docs/contract.md, row 2.10).
-const MISSING: &[&str] =
-    &["egress hook: on the WAN only IP and ARP are held to the contract, and raw sockets are not stopped"];
 
 /// Blocked packets are blocked all the same.
 fn unheard(daemon: &Daemon) -> Option<String> {

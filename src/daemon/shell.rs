@@ -19,6 +19,7 @@ use crate::state::StateDir;
 use crate::tunnel::{self, ProbeEvent};
 
 use super::Dirs;
+use super::guards::Guards;
 use super::inputs::Inputs;
 use super::timers::Timers;
 
@@ -43,6 +44,7 @@ pub(super) struct Shell {
     pub unstopped: Option<String>,
     /// They are, until they are deleted.
     stopped: bool,
+    pub guards: Guards,
     stance: Stance,
     /// What the policy in force was made of.
     settings: Option<Arc<Settings>>,
@@ -85,6 +87,7 @@ impl Shell {
             flows_follow: false,
             unstopped: None,
             stopped: false,
+            guards: Guards::default(),
             stance: Stance::Open,
             settings: None,
             nft: Nft::new(nft.to_owned()),
@@ -140,6 +143,13 @@ impl Shell {
             Effect::Arm => self.state.arm().map_err(text),
             Effect::Disarm => self.state.disarm().map_err(text),
             Effect::ReportDown => Ok(()),
+        }
+    }
+
+    /// The layers beside the rules in force; whatever becomes of them, those block.
+    pub fn guard(&mut self, inputs: &Inputs) {
+        if self.in_force.is_some() {
+            self.guards.hold(&inputs.settings, &inputs.facts, &inputs.uplinks);
         }
     }
 

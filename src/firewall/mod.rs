@@ -13,6 +13,7 @@ mod counters;
 mod error;
 pub mod evaluate;
 mod expr;
+pub mod guard;
 mod listing;
 mod names;
 pub mod nflog;

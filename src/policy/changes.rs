@@ -27,6 +27,7 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
         lockdown,
         lan: _,
         wan_names,
+        wan_pppoe,
         allow_wan_private: _,
         allow_wan_multicast: _,
         allow_wan_service: _,
@@ -73,6 +74,12 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
     });
     many(&mut out, only_in(wan_names, &new.wan_names), "WAN devices", |name| {
         format!("WAN device {name} is not expected any more")
+    });
+    many(&mut out, only_in(&new.wan_pppoe, wan_pppoe), "WAN devices", |name| {
+        format!("PPPoE may leave by WAN device {name}")
+    });
+    many(&mut out, only_in(wan_pppoe, &new.wan_pppoe), "WAN devices", |name| {
+        format!("PPPoE may no longer leave by WAN device {name}")
     });
     listed_wan(&mut out, old, new);
     services(&mut out, old, new);

@@ -18,6 +18,7 @@ use super::plan::{self, Family, PRIORITIES, TABLE_LAN, TABLE_MAIN, TABLE_TUNNEL}
 use super::route::{self, Route};
 use super::rule::{self, Action, Rule};
 use super::snapshot::Snapshot;
+use super::uplinks::{self, Uplink};
 use super::{Error, Mended, Part, facts, group, offload};
 
 /// A pass that changed something is followed by another, which finds nothing to do: the barrier is
@@ -72,6 +73,14 @@ impl Router {
     /// The first refusal of the kernel, after everything else was tried.
     pub async fn end_offloading(&self) -> Result<(), Error> {
         offload::end(&Netlink::open()?).await
+    }
+
+    /// The devices of the WAN, for the egress hook.
+    ///
+    /// # Errors
+    /// When the kernel does not list its devices.
+    pub async fn uplinks(&self, settings: &Settings) -> Result<Vec<Uplink>, Error> {
+        Ok(uplinks::from_snapshot(&Snapshot::take(&Netlink::open()?).await?, settings))
     }
 
     /// Where a packet of ours that carries `mark` would go; None when it has no route.

@@ -16,6 +16,7 @@
 //! | `toward.rs` | which way the plan sends a packet |
 //! | `watch.rs`, `settings_watch.rs` | that something changed |
 //! | `mended.rs` | what was not as it should be |
+//! | `uplinks.rs` | which devices the egress hook can be bound to |
 //! | `netlink.rs` | one request or dump, with a time limit |
 
 mod barrier;
@@ -34,6 +35,7 @@ mod settings_watch;
 mod snapshot;
 pub mod sysctl;
 mod toward;
+mod uplinks;
 mod watch;
 
 pub use barrier::Router;
@@ -43,4 +45,5 @@ pub use group::grouped_devices;
 pub use mended::{Mended, Part};
 pub use plan::{GROUP_LAN, PRIORITIES, TABLE_LAN, TABLE_TUNNEL};
 pub use toward::{Toward, toward};
+pub use uplinks::Uplink;
 pub use watch::{Burst, Changes, watch};

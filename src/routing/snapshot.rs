@@ -28,6 +28,8 @@ pub(super) struct Link {
     /// one, where it is a VLAN.
     pub above: Option<u32>,
     pub carrier: Option<u32>,
+    /// The device that it stands on: a VLAN's parent, the conduit of a switch's port.
+    pub beneath: Option<u32>,
     /// `ip link set group`; 0 unless somebody said otherwise.
     pub group: u32,
     /// Bytes.
@@ -86,6 +88,18 @@ fn is(link: &LinkMessage, kind: &InfoKind) -> bool {
     })
 }
 
+/// The device that such a one names is its other end, or where its outer packets may go: those are
+/// IP packets like others there.
+fn sends_by_routes(info: &LinkInfo) -> bool {
+    use InfoKind::{Geneve, GreTap, GreTap6, GreTun, GreTun6, IpTun, SitTun, Veth, Vti, Vxlan, Xfrm};
+    let LinkInfo::Kind(kind) = info else { return false };
+    match kind {
+        Veth | Vxlan | GreTap | GreTap6 | IpTun | SitTun | GreTun | GreTun6 | Vti | Xfrm | Geneve => true,
+        InfoKind::Other(name) => ["ip6tnl", "vti6", "erspan", "ip6erspan"].contains(&name.as_str()),
+        _ => false,
+    }
+}
+
 impl Link {
     fn read(message: &LinkMessage, vrfs: &[u32]) -> Option<Self> {
         let flags = message.header.flags;
@@ -95,20 +109,28 @@ impl Link {
             loopback: flags.contains(LinkFlags::Loopback),
             ..Self::default()
         };
+        let mut stands = true;
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::Link(index) => {
+                    link.beneath = Some(*index).filter(|index| *index != 0);
+                    // Other kinds name their peer so, or a device of another namespace.
+                    link.carrier = link.beneath.filter(|_| is(message, &InfoKind::Vlan));
+                }
+                // An index of another namespace.
+                LinkAttribute::LinkNetNsId(_) => stands = false,
+                LinkAttribute::LinkInfo(info) => stands &= !info.iter().any(sends_by_routes),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Group(group) => link.group = *group,
                 LinkAttribute::Controller(master) => {
                     link.port = *master != 0 && !vrfs.contains(master);
                     link.above = Some(*master).filter(|_| link.port);
                 }
-                // Other kinds name their peer so, or a device of another namespace.
-                LinkAttribute::Link(carrier) if is(message, &InfoKind::Vlan) => link.carrier = Some(*carrier),
                 _ => {}
             }
         }
+        link.beneath = link.beneath.filter(|_| stands);
         (!link.name.is_empty()).then_some(link)
     }
 

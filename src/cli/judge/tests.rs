@@ -1,5 +1,6 @@
 use super::*;
 use crate::control::{PolicyStatus, RelayStatus};
+use crate::firewall::guard::Hold;
 
 /// A state word, then what differs from the plain case: "lockdown", "nopolicy", "hash".
 pub fn says(words: &str) -> Daemon {
@@ -64,6 +65,11 @@ pub fn kernel(words: &str) -> Kernel {
             Ok(None)
         },
         barrier: Ok(rest.contains(&"barrier")),
+        guards: Ok(Guards {
+            guard: rest.contains(&"guard").then_some(Hold { owned: true, persist: true }),
+            egress: rest.contains(&"guard").then_some(Hold { owned: true, persist: true }),
+            devices: rest.iter().filter(|w| **w == "guard").map(|_| "wan".to_owned()).collect(),
+        }),
     }
 }
 
@@ -109,6 +115,9 @@ fn the_verdicts() {
         ("dead", "none", true, Open, "NOT PROTECTED: the router is armed"),
         ("dead", "none barrier", true, Error, "RULES ARE GONE"),
         ("dead", "none barrier", false, Error, "barrier is still there"),
+        ("dead", "none guard", false, Error, "not armed, but the guard table is still there"),
+        ("dead", "none guard", true, Error, "only the guard table still blocks"),
+        ("dead", "none barrier guard", true, Error, "the routing barrier and the guard table still block"),
         ("connected", "connected barrier", true, Error, "device is gone"),
         ("connected", "connected barrier nosession", true, Error, "no session with any relay"),
         ("dead", "connected barrier nosession", true, Blocked, "silent"),

@@ -29,17 +29,17 @@ fn seen(daemon: &str, kernel_words: &str, armed: bool) -> Seen {
 }
 
 const CASES: &[(&str, &str, bool)] = &[
-    ("connected", "connected barrier age=12", true),
-    ("connecting", "connecting barrier", true),
-    ("connecting", "connecting barrier age=3", true),
-    ("error", "blocked barrier", true),
-    ("disconnected lockdown", "blocked barrier", true),
+    ("connected", "connected barrier guard age=12", true),
+    ("connecting", "connecting barrier guard", true),
+    ("connecting", "connecting barrier guard age=3", true),
+    ("error", "blocked barrier guard", true),
+    ("disconnected lockdown", "blocked barrier guard", true),
     ("disconnected", "none", false),
-    ("dead", "blocked barrier", true),
-    ("dead", "connected barrier age=12", true),
-    ("hung", "connected barrier age=200", true),
+    ("dead", "blocked barrier guard", true),
+    ("dead", "connected barrier guard age=12", true),
+    ("hung", "connected barrier guard age=200", true),
     ("connected", "none", true),
-    ("dead", "none barrier", true),
+    ("dead", "none barrier guard", true),
     ("connected", "unreadable", true),
 ];
 
@@ -59,6 +59,9 @@ fn for_people() {
 
 #[test]
 fn for_programs() {
-    golden("status-connected.json", &(json(&seen("connected", "connected barrier age=12", true)) + "\n"));
-    golden("status-dead.json", &(json(&seen("dead", "blocked barrier", true)) + "\n"));
+    golden(
+        "status-connected.json",
+        &(json(&seen("connected", "connected barrier guard age=12", true)) + "\n"),
+    );
+    golden("status-dead.json", &(json(&seen("dead", "blocked barrier guard", true)) + "\n"));
 }

@@ -43,8 +43,8 @@ impl<'a> Decision<'a> {
         }
     }
 
-    /// The LAN, and the names of WAN devices.
-    pub fn decide(mut self, main: &mut Fields<'_>, config_dir: &Path) -> (Lan, Vec<IfName>) {
+    /// The LAN, the names of WAN devices, and those of them under PPPoE.
+    pub fn decide(mut self, main: &mut Fields<'_>, config_dir: &Path) -> (Lan, (Vec<IfName>, Vec<IfName>)) {
         let listed_devices = main.all(self.report, "lan_device", |text| {
             let name: IfName = text.parse()?;
             forbidden(&name).map_or(Ok(name), |message| Err(message.to_owned()))

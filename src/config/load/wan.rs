@@ -9,24 +9,29 @@ use crate::config::names::IfName;
 /// `option pppname` says otherwise.
 const PPP: [&str; 8] = ["ppp", "pppoe", "pppoa", "pppossh", "pptp", "l2tp", "sstp", "3g"];
 
-/// Every device that an interface uses or will make, but for loopback, LAN and our own. Sorted.
+/// Every device that an interface uses or will make, but for loopback, LAN and our own; and those
+/// of them under PPPoE. Sorted.
 ///
 /// A name too many harms nobody: it only lets the router's own sockets that are bound to such a
 /// device use the main table.
-pub(super) fn names(network: &Network, is_lan: impl Fn(&IfName) -> bool) -> Vec<IfName> {
-    let mut names = BTreeSet::new();
+pub(super) fn names(network: &Network, is_lan: impl Fn(&IfName) -> bool) -> (Vec<IfName>, Vec<IfName>) {
+    let (mut names, mut pppoe) = (BTreeSet::new(), BTreeSet::new());
     for (name, interface) in &network.interfaces {
         if interface.disabled {
             continue;
         }
-        names.extend(network.devices(name));
+        let devices = network.devices(name);
+        if interface.proto == "pppoe" {
+            pppoe.extend(devices.iter().cloned());
+        }
+        names.extend(devices);
         names.extend(made_by_protocol(name, interface));
     }
-    names
-        .iter()
-        .filter_map(|name| name.parse::<IfName>().ok())
-        .filter(|name| forbidden(name).is_none() && !is_lan(name))
-        .collect()
+    let wan = |names: &BTreeSet<String>| {
+        let names = names.iter().filter_map(|name| name.parse::<IfName>().ok());
+        names.filter(|name| forbidden(name).is_none() && !is_lan(name)).collect()
+    };
+    (wan(&names), wan(&pppoe))
 }
 
 fn made_by_protocol(name: &str, interface: &Interface) -> Option<String> {

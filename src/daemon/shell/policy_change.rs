@@ -27,6 +27,7 @@ impl Shell {
                 self.unstopped = done.unstopped;
             }
             None => {
+                self.guards.remove().map_err(text)?;
                 enforce::open(&self.nft, &run, &self.cause).map_err(text)?;
                 (self.in_force, self.generation) = (None, None);
                 (self.stopped, self.unstopped) = (false, None);
@@ -34,6 +35,7 @@ impl Shell {
         }
         self.stance = stance.clone();
         self.settings = Some(Arc::clone(&inputs.settings));
+        self.guard(inputs);
         if wanted && !self.stopped && self.in_force.is_some() {
             end_offloading(inputs).await;
         }

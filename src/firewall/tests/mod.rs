@@ -1,6 +1,6 @@
 mod failures;
 mod golden;
-mod kernel;
+pub mod kernel;
 mod log;
 mod normal;
 mod stop;

@@ -35,6 +35,7 @@ const CASES: &[(&str, Change, Change)] = &[
     ("a LAN route", |_| {}, |s| s.lan.routes.clear()),
     ("a LAN route's gateway", |_| {}, |s| s.lan.routes[0].gateway = "192.168.1.10".parse().unwrap()),
     ("a WAN device's name", |_| {}, |s| s.wan_names.push("wwan0".parse().unwrap())),
+    ("a WAN device with PPPoE", |_| {}, |s| s.wan_pppoe.push("eth1".parse().unwrap())),
     ("allow_wan_private", |_| {}, |s| s.allow_wan_private.push("10.7.0.0/16".parse().unwrap())),
     ("allow_wan_private, wider", |_| {}, |s| s.allow_wan_private[0] = "192.168.100.0/23".parse().unwrap()),
     ("allow_wan_private, one LAN device", |s| s.lan.devices.truncate(1), |s| s.allow_wan_private.clear()),

@@ -25,6 +25,7 @@ pub mod flood;
 pub mod hand;
 pub mod home;
 pub mod house;
+pub mod layers;
 pub mod mutate;
 pub mod native;
 pub mod ns;

@@ -8,7 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use home::config::Config;
 use home::vpnd::{Rules, Vpnd};
-use home::{bench, cost, demo, differential, mutate, native, reads, scenarios, selftest, suite, transitions};
+use home::{
+    bench, cost, demo, differential, layers, mutate, native, reads, scenarios, selftest, suite, transitions,
+};
 
 const USAGE: &str = "\
 home list                         names of all tests
@@ -65,6 +67,7 @@ fn run() -> Result<bool> {
         tests.extend(selftest::tests());
         tests.extend(reads::tests(Rc::clone(&rules)));
         tests.extend(native::tests(Rc::clone(&rules)));
+        tests.extend(layers::tests(&rules));
         tests.extend(cost::tests());
         tests.extend(differential::tests(args.seed));
         tests.extend(transitions::tests(Rc::clone(&rules), args.seed));

@@ -4,6 +4,7 @@ mod attacks;
 mod barrier;
 mod control;
 mod inject;
+mod layers;
 mod offload;
 mod random;
 mod tunnel;
@@ -32,6 +33,7 @@ pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
     let mut all: Vec<(&str, Scenario)> = Vec::new();
     all.extend(tunnel::scenarios());
     all.extend(barrier::scenarios());
+    all.extend(layers::scenarios());
     all.extend(attacks::scenarios());
     all.extend(control::scenarios());
     all.extend(offload::scenarios());
