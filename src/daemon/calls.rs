@@ -23,7 +23,11 @@ impl Daemon {
             Request::Blocked => Ok(Reply::Blocked(self.blocked.report())),
             Request::Connect { relay } => {
                 let relay = relay.map(|wish| self.known(&wish)).transpose()?;
-                Ok(self.done(Event::Connect(relay)).await)
+                let mut reply = self.done(Event::Connect(relay)).await;
+                if let Reply::Done { notes } = &mut reply {
+                    notes.extend(report::in_hardware());
+                }
+                Ok(reply)
             }
             Request::Disconnect => {
                 let mut reply = self.done(Event::Disconnect).await;

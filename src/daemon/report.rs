@@ -14,7 +14,7 @@ pub(super) fn status(daemon: &Daemon) -> Status {
     let mut warnings: Vec<_> = view.warnings.iter().map(|warning| warning.0.clone()).collect();
     warnings.extend(daemon.inputs.warnings.clone());
     warnings.extend(daemon.undone.clone());
-    warnings.extend(hardware_flowtables().unwrap_or_default().iter().map(|table| in_hardware(table)));
+    warnings.extend(in_hardware());
     if daemon.shell.barrier {
         warnings.extend(sysctl::strict_devices(&daemon.inputs.facts).iter().map(validated));
         warnings.extend(grouped_devices(&daemon.inputs.facts).iter().map(grouped));
@@ -64,10 +64,14 @@ fn unstopped(why: &str) -> String {
     )
 }
 
-fn in_hardware(table: &str) -> String {
-    format!(
-        "hardware flow offloading is on (flowtable {table}): connections from before a change may go on for some seconds where no rule sees them; switch it off ('uci set firewall.@defaults[0].flow_offloading_hw=0', 'uci commit firewall', 'service firewall reload'); offloading in software is fine"
-    )
+/// What vpnd cannot hold: connections that the network hardware carries by itself.
+pub(super) fn in_hardware() -> Vec<String> {
+    let words = |table: &String| {
+        format!(
+            "hardware flow offloading is on (flowtable {table}): connections from before a change may go on for some seconds where no rule sees them; switch it off ('uci set firewall.@defaults[0].flow_offloading_hw=0', 'uci commit firewall', 'service firewall reload'); offloading in software is fine"
+        )
+    };
+    hardware_flowtables().unwrap_or_default().iter().map(words).collect()
 }
 
 /// Changes of others are then mended with the next event only.

@@ -24,7 +24,9 @@ impl Shell {
                     .map_err(text)?;
                 (self.in_force, self.generation) = (Some(done.in_force), done.number);
                 self.stopped = stop.is_some() && done.unstopped.is_none();
-                self.unstopped = done.unstopped;
+                let unknown = wanted && policy.zones().emergency();
+                self.unstopped =
+                    done.unstopped.or_else(|| unknown.then(|| "no LAN device is known".to_owned()));
             }
             None => {
                 self.guards.remove().map_err(text)?;

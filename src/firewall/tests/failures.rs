@@ -38,6 +38,11 @@ impl FalseNft {
         Self { folder }
     }
 
+    /// With time enough also on a busy machine.
+    pub fn patient(&self) -> Nft {
+        Nft::new(self.folder.join("nft"))
+    }
+
     pub fn nft(&self) -> Nft {
         Nft::with_limit(self.folder.join("nft"), LIMIT)
     }

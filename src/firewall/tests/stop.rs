@@ -82,7 +82,7 @@ fn without_it_the_policy_comes_all_the_same() {
                        exec nft \"$@\" <in; }";
         let program = FalseNft::new("no-ingress", refuses);
         let (in_force, missing) =
-            program.nft().apply_stopping(&ruleset(), Some(&stop_of(&["lan1"]))).unwrap();
+            program.patient().apply_stopping(&ruleset(), Some(&stop_of(&["lan1"]))).unwrap();
         assert_eq!(in_force.hash, ruleset().hash());
         assert!(missing.unwrap().contains("no such device"));
         assert_eq!(tables(), BOTH[..1]);
@@ -97,7 +97,7 @@ fn a_kernel_that_cannot_log_has_it_all_the_same() {
         let cannot = "[ $load = 1 ] && { cat >in; grep -q '\"log\"' in && { echo no log >&2; exit 1; }; \
                       exec nft \"$@\" <in; }";
         let program = FalseNft::new("mute-stop", cannot);
-        let nft = program.nft();
+        let nft = program.patient();
         for _ in 0..2 {
             let (in_force, missing) = nft.apply_stopping(&ruleset(), Some(&stop_of(&["lan1"]))).unwrap();
             assert_eq!((in_force.hash, missing), (ruleset().without_log().hash(), None));
@@ -108,7 +108,7 @@ fn a_kernel_that_cannot_log_has_it_all_the_same() {
                        exec nft \"$@\" <in; }";
         let program = FalseNft::new("neither", neither);
         let (in_force, missing) =
-            program.nft().apply_stopping(&ruleset(), Some(&stop_of(&["lan1"]))).unwrap();
+            program.patient().apply_stopping(&ruleset(), Some(&stop_of(&["lan1"]))).unwrap();
         assert_eq!((in_force.state, in_force.hash), (PolicyState::Connected, ruleset().without_log().hash()));
         assert!(missing.unwrap().contains("neither"));
         assert_eq!(tables(), BOTH[..1]);
@@ -122,7 +122,7 @@ fn it_goes_with_a_policy_that_is_taken_back() {
         let before = Nft::new("nft".into()).apply(&ruleset().without_log()).unwrap();
         let adds = "[ $load$times = 11 ] && { nft \"$@\"; exec nft add rule inet vpnd forward accept; }";
         let program = FalseNft::new("adds-stop", adds);
-        let error = program.nft().apply_stopping(&ruleset(), Some(&stop_of(&["lan1"]))).unwrap_err();
+        let error = program.patient().apply_stopping(&ruleset(), Some(&stop_of(&["lan1"]))).unwrap_err();
         assert!(matches!(&error, Error::Differs { .. }), "{error}");
         assert_eq!(Nft::new("nft".into()).in_force().unwrap(), Some(before));
         assert_eq!(tables(), BOTH[..1]);

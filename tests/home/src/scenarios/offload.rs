@@ -272,13 +272,13 @@ fn locked(town: &mut Town) -> Result<String> {
         let commits = Commits::watch(&town.house.router)?;
         let position = town.wan.position();
         town.does(&["lockdown", "on"])?;
-        let returned = SystemTime::now();
+        let (returned, quiet) = (SystemTime::now(), town.wan.position());
         std::thread::sleep(Duration::from_secs(1));
         let committed = commits.first("nft")?;
         let counts = after(town, position, committed)?;
         ensure!(counts == [0; FLOWS], "{devices}: {counts:?} frames after the commit");
         ensure!(offloaded(&town.house)? == 0, "flows are still offloaded");
-        town.judged(town.wan.position(), &blocked())?;
+        town.judged(quiet, &blocked())?;
         let tables = town.house.router.run("nft", &["list", "tables"])?;
         ensure!(!tables.contains("vpnd_stop"), "the stop stayed: {tables}");
         let (begun, ended) = (commits.first("nft")?, commits.last("vpnd")?);
