@@ -331,6 +331,8 @@ fn each_change_of_the_rules_is_undone_and_told() {
     // A program of another name.
     home.rtr(&format!("cp $(readlink -f $(command -v nft)) {}/evil", home.dir.display()));
     home.undone(&format!("{}/evil flush ruleset", home.dir.display()), "was deleted", Some("evil"));
+    // The boot block's rules are as tight, but not those of the state.
+    home.undone(&home.words("block"), "table inet vpnd was deleted", Some("nft"));
     // What fw4 does to its own table is its own business.
     let before = home.incidents();
     let sight = home.sight();
@@ -607,4 +609,22 @@ fn changes_of_other_tables_cost_little() {
     assert_eq!((home.incidents(), home.sight()), (0, sight), "{}", home.log());
     // And it still hears.
     home.undone("nft flush ruleset", "was deleted", Some("nft"));
+}
+
+/// While a repair waits for its time, a transition puts the rules: then there is nothing left to do.
+#[test]
+fn a_transition_before_the_repair_leaves_nothing_to_do() {
+    let home = Home::blocked("");
+    let (wanted, pid) = (home.sight(), home.daemon.as_ref().unwrap().id());
+    std::thread::sleep(Duration::from_secs(1));
+    home.rtr("nft flush ruleset; while ! nft list table inet vpnd >/dev/null 2>&1; do :; done; sleep 0.1; nft flush ruleset");
+    home.rtr(&home.words("reload"));
+    home.back(&wanted);
+    std::thread::sleep(Duration::from_secs(1));
+    let before = ticks(pid)[0];
+    std::thread::sleep(Duration::from_secs(2));
+    let spent = ticks(pid)[0] - before;
+    assert!(spent < 10, "{spent} hundredths of a second in two without anything to do");
+    assert_eq!(home.sight(), wanted);
+    assert!(home.incidents() >= 2, "{}", home.daemon());
 }

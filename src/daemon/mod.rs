@@ -303,6 +303,7 @@ impl Daemon {
 
     async fn reload(&mut self) {
         self.put_back_again();
+        self.repair.listen_again();
         let read = self.inputs.read();
         let event = self.inputs.take(read, &self.shell.state, self.trial.is_none());
         self.feed(event).await;

@@ -80,6 +80,15 @@ impl Repair {
         }
     }
 
+    /// Where nothing can be heard: tries again.
+    pub fn listen_again(&mut self) {
+        if self.watch.is_none() {
+            self.listen();
+            self.heard.lost = true;
+            self.due = Some(Instant::now());
+        }
+    }
+
     /// Returns when there may be something to do. Safe to drop half-way.
     pub async fn ready(&self) {
         match (self.due, &self.watch) {
@@ -145,6 +154,7 @@ impl Daemon {
     /// Somebody else may have changed the rules.
     pub(super) async fn mend_rules(&mut self) {
         self.hear();
+        self.repair.due = None;
         let heard = &self.repair.heard;
         if !heard.touched && !heard.lost {
             // Already as it should be: a transition came in between.
@@ -162,7 +172,6 @@ impl Daemon {
         {
             self.repair.heard = Heard::default();
         } else {
-            self.because = Some("the rules were changed by somebody else".to_owned());
             self.feed(Event::RulesChanged).await;
         }
         self.repair.mending = false;

@@ -3,3 +3,4 @@ mod golden;
 mod kernel;
 mod log;
 mod normal;
+mod watch;
