@@ -628,3 +628,33 @@ fn a_transition_before_the_repair_leaves_nothing_to_do() {
     assert_eq!(home.sight(), wanted);
     assert!(home.incidents() >= 2, "{}", home.daemon());
 }
+
+/// What cannot be put back is said, and tried until it can.
+#[test]
+fn a_repair_that_fails_is_told_and_tried_again() {
+    let tag = std::env::temp_dir().join(format!("vpnd-refuses-{}", std::process::id())).display().to_string();
+    let refusing = format!(
+        "nft=$(readlink -f $(command -v nft)); cp $nft {tag}-nft; \
+         printf \"#!/bin/sh\\n[ -e {tag}-off ] && exit 1\\nexec {tag}-nft \\\"\\$@\\\"\\n\" >{tag}-refusing; \
+         chmod 755 {tag}-refusing; mount --bind {tag}-refusing $nft;"
+    );
+    let home = Home::blocked(&refusing);
+    let wanted = home.sight();
+    std::fs::write(format!("{tag}-off"), "").unwrap();
+    home.rtr("nft flush ruleset");
+    home.until("it is told", |home| home.incidents() > 0);
+    let last = home.daemon()["incidents"][0].clone();
+    assert!(
+        last["error"].as_str().unwrap().contains("nft refused") && last["mended_ms"].is_null(),
+        "{last:#}"
+    );
+    let text = home.rtr(&format!("{} || true", home.words("status")));
+    assert!(text.contains("THE RULES ARE GONE") && text.contains("NOT put back"), "{text}");
+    std::fs::remove_file(format!("{tag}-off")).unwrap();
+    home.back(&wanted);
+    home.until("it is told that it is mended", |home| home.daemon()["incidents"][0]["mended_ms"].is_u64());
+    println!("{}", home.daemon()["incidents"][0]);
+    for name in ["nft", "refusing"] {
+        let _ = std::fs::remove_file(format!("{tag}-{name}"));
+    }
+}

@@ -32,7 +32,7 @@ use crate::state::StateDir;
 use crate::tunnel;
 
 use blocked::Blocked;
-use incidents::{By, Incidents};
+use incidents::{By, Incidents, Layer};
 use inputs::Inputs;
 use repair::{Pace, Repair};
 use shell::Shell;
@@ -274,6 +274,12 @@ impl Daemon {
                 self.inner.push_front(failed);
                 return;
             }
+            match effect {
+                Effect::Enforce(_) => self.incidents.whole(Layer::Rules),
+                Effect::RaiseBarrier => self.incidents.whole(Layer::Barrier),
+                Effect::CreateTunnel { .. } => self.incidents.whole(Layer::Device),
+                _ => {}
+            }
         }
     }
 
@@ -294,7 +300,7 @@ impl Daemon {
                     Some(cause) => Err(cause.to_string()),
                     None => Ok(start.elapsed()),
                 };
-                self.incidents.note(what, By::default(), 1, outcome);
+                self.incidents.note(Layer::Device, what, By::default(), 1, outcome);
             }
         }
         // Routes go with a device that went down, and others flush rules; not every event raises them.
