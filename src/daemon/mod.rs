@@ -33,7 +33,7 @@ use crate::state::StateDir;
 use crate::tunnel;
 
 use blocked::Blocked;
-use incidents::{By, Incidents};
+use incidents::{By, Incidents, Layer};
 use inputs::Inputs;
 use repair::{Pace, Repair};
 use shell::Shell;
@@ -278,6 +278,12 @@ impl Daemon {
                 self.inner.push_front(failed);
                 return;
             }
+            match effect {
+                Effect::Enforce(_) => self.incidents.whole(Layer::Rules),
+                Effect::RaiseBarrier => self.incidents.whole(Layer::Barrier),
+                Effect::CreateTunnel { .. } => self.incidents.whole(Layer::Device),
+                _ => {}
+            }
         }
     }
 
@@ -298,7 +304,7 @@ impl Daemon {
                     Some(cause) => Err(cause.to_string()),
                     None => Ok(start.elapsed()),
                 };
-                self.incidents.note(what, By::default(), 1, outcome);
+                self.incidents.note(Layer::Device, what, By::default(), 1, outcome);
             }
         }
         self.shell.guard(&self.inputs);
@@ -308,6 +314,7 @@ impl Daemon {
 
     async fn reload(&mut self) {
         self.put_back_again();
+        self.repair.listen_again();
         let read = self.inputs.read();
         let event = self.inputs.take(read, &self.shell.state, self.trial.is_none());
         self.feed(event).await;

@@ -12,7 +12,7 @@ use crate::machine::Event;
 use crate::routing::Burst;
 
 use super::Daemon;
-use super::incidents::By;
+use super::incidents::{By, Layer};
 
 /// After one repair to the next: five a second at the most.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -77,6 +77,15 @@ impl Repair {
         match watch::watch() {
             Ok(watch) => (self.watch, self.trouble) = (Some(watch), None),
             Err(why) => (self.watch, self.trouble) = (None, Some(why)),
+        }
+    }
+
+    /// Where nothing can be heard: tries again.
+    pub fn listen_again(&mut self) {
+        if self.watch.is_none() {
+            self.listen();
+            self.heard.lost = true;
+            self.due = Some(Instant::now());
         }
     }
 
@@ -145,6 +154,7 @@ impl Daemon {
     /// Somebody else may have changed the rules.
     pub(super) async fn mend_rules(&mut self) {
         self.hear();
+        self.repair.due = None;
         let heard = &self.repair.heard;
         if !heard.touched && !heard.lost {
             // Already as it should be: a transition came in between.
@@ -162,7 +172,6 @@ impl Daemon {
         {
             self.repair.heard = Heard::default();
         } else {
-            self.because = Some("the rules were changed by somebody else".to_owned());
             self.feed(Event::RulesChanged).await;
         }
         self.repair.mending = false;
@@ -204,7 +213,7 @@ impl Daemon {
         for change in heard.changes {
             let by = By { process: change.process, pid: change.pid };
             let outcome = failed.clone().map_or(Ok(took), Err);
-            self.incidents.note(change.what, by, 1 + std::mem::take(&mut more), outcome);
+            self.incidents.note(Layer::Rules, change.what, by, 1 + std::mem::take(&mut more), outcome);
         }
     }
 
@@ -220,10 +229,13 @@ impl Daemon {
         self.tell_of_barrier(burst, start.elapsed());
         // What was changed once more meanwhile is no failure of vpnd's: it is done again soon.
         self.barrier_due = self.shell.contested && result.is_some();
+        if result.is_none() {
+            self.incidents.whole(Layer::Barrier);
+        }
         if let Some(failed) = result {
             let what = "ip rules, routes or kernel settings were changed".to_owned();
             if let (true, Event::Failed { error, .. }) = (burst.barrier(), &failed) {
-                self.incidents.note(what, who(burst.port), 1, Err(error.clone()));
+                self.incidents.note(Layer::Barrier, what, who(burst.port), 1, Err(error.clone()));
             }
             if !self.barrier_due {
                 self.feed(failed).await;
@@ -240,7 +252,7 @@ impl Daemon {
             0 => first.text.clone(),
             more => format!("{}, and {more} more things", first.text),
         };
-        self.incidents.note(what, who(burst.port), 1, Ok(took));
+        self.incidents.note(Layer::Barrier, what, who(burst.port), 1, Ok(took));
     }
 }
 

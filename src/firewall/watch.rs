@@ -47,7 +47,7 @@ pub fn watch() -> Result<Watch, String> {
         unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(io::Error::from)
     };
     let opened = open().map_err(|error: io::Error| format!("listening to changes of the rules: {error}"));
-    Ok(Watch { socket: opened?, reader: Reader::default() })
+    Ok(Watch { socket: opened?, reader: Reader::new(std::process::id()) })
 }
 
 impl Watch {

@@ -66,6 +66,8 @@ pub struct Heard {
 /// Reads one datagram after the other; a transaction may be spread over several.
 #[derive(Debug, Default)]
 pub struct Reader {
+    /// vpnd's own process: what it changes over a socket of its own is no more foreign than what its `nft` does.
+    process: Option<u32>,
     /// Of the transaction that is being read, by table.
     foreign: [u8; TABLES.len()],
     own: [bool; TABLES.len()],
@@ -74,6 +76,11 @@ pub struct Reader {
 }
 
 impl Reader {
+    #[must_use]
+    pub fn new(process: u32) -> Self {
+        Self { process: Some(process), ..Self::default() }
+    }
+
     /// Adds to `heard` what a datagram says. `own`: whether a netlink port is one of vpnd's (that
     /// of `nft` is its process's number, netlink_autobind in net/netlink/af_netlink.c). No bytes
     /// can make it panic, or hold more than a few hundred bytes.
@@ -107,8 +114,20 @@ impl Reader {
     }
 
     fn close(&mut self, body: &[u8], heard: &mut Heard) {
-        let foreign = std::mem::take(&mut self.foreign);
-        let own = std::mem::take(&mut self.own);
+        let mut foreign = std::mem::take(&mut self.foreign);
+        let mut own = std::mem::take(&mut self.own);
+        let (mut pid, mut process) = (None, None);
+        for (kind, value) in attributes(body.get(GENERIC_HEADER..).unwrap_or_default()) {
+            match kind {
+                GEN_PROC_PID => pid = be32(value),
+                GEN_PROC_NAME => process = Some(printable(value)),
+                _ => {}
+            }
+        }
+        if self.process.is_some() && self.process == pid {
+            own = std::array::from_fn(|table| own[table] || foreign[table] != 0);
+            foreign = Default::default();
+        }
         for (table, touched) in self.touched.iter_mut().enumerate() {
             *touched = (*touched && !own[table]) || foreign[table] != 0;
         }
@@ -117,14 +136,7 @@ impl Reader {
                 continue;
             }
             let family = if family == 1 { "inet" } else { "netdev" };
-            let mut change = Change { what: words(*bits, family, name), pid: None, process: None };
-            for (kind, value) in attributes(body.get(GENERIC_HEADER..).unwrap_or_default()) {
-                match kind {
-                    GEN_PROC_PID => change.pid = be32(value),
-                    GEN_PROC_NAME => change.process = Some(printable(value)),
-                    _ => {}
-                }
-            }
+            let change = Change { what: words(*bits, family, name), pid, process: process.clone() };
             if heard.changes.len() < MOST {
                 heard.changes.push(change);
             } else {

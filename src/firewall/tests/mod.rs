@@ -4,3 +4,4 @@ pub mod kernel;
 mod log;
 mod normal;
 mod stop;
+mod watch;

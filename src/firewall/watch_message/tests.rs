@@ -113,6 +113,14 @@ fn ours_are_not_foreign_and_mend_what_was_before() {
 }
 
 #[test]
+fn what_the_daemon_does_over_a_socket_of_its_own_is_not_foreign() {
+    let by = |pid| [change(NEW_TABLE, THEIRS, 1, "vpnd_guard"), end(THEIRS, pid, b"vpnd")].concat();
+    assert_eq!(hear(&mut Reader::new(42), &[by(42)]), Heard::default());
+    assert!(hear(&mut Reader::new(42), &[by(43)]).touched);
+    assert!(hear(&mut Reader::default(), &[by(42)]).touched);
+}
+
+#[test]
 fn a_storm_is_counted_and_a_loss_is_told() {
     let mut reader = Reader::default();
     let storm = [change(DEL_TABLE, THEIRS, 1, "vpnd"), end(THEIRS, 815, b"nft")].concat().repeat(1000);
