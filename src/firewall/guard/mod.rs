@@ -85,7 +85,7 @@ impl Guard {
     /// The policy of no state lets out by the WAN what this does not: its clauses are those that
     /// every state has, and what is marked as vpnd's own (tests/guard).
     #[must_use]
-    pub fn new(settings: &Settings, facts: &Facts, uplinks: Vec<Uplink>) -> Self {
+    pub fn new(settings: &Settings, facts: &Facts, mut uplinks: Vec<Uplink>) -> Self {
         let policy = compose(&Stance::Blocked { api: true }, settings, facts);
         let on = |way: Way| -> Vec<Clause> {
             let clauses = policy.iter().flat_map(|policy| policy.on(way));
@@ -93,15 +93,12 @@ impl Guard {
         };
         let [tunnel, other] = TUNNEL_GROUP.map(|name| name.parse().ok());
         let lan = settings.lan.devices.iter().map(|device| device.name.clone());
-        let inside = tunnel.into_iter().chain(lan).chain("lo".parse().ok()).chain(other);
-        Self {
-            inside: inside.collect(),
-            mark: settings.mark,
-            router: on(Way::RouterToWan),
-            lan: on(Way::LanToWan),
-            // Where no LAN is known, any device may be the owner's.
-            uplinks: if settings.lan.devices.is_empty() { Vec::new() } else { uplinks },
-        }
+        let inside: Vec<IfName> =
+            tunnel.into_iter().chain(lan).chain("lo".parse().ok()).chain(other).collect();
+        // Where no LAN is known, any device may be the owner's.
+        let known = !settings.lan.devices.is_empty();
+        uplinks.retain(|uplink| known && !inside.contains(&uplink.name));
+        Self { inside, mark: settings.mark, router: on(Way::RouterToWan), lan: on(Way::LanToWan), uplinks }
     }
 
     /// `inet vpnd_guard`. What somebody flushes ends in accept: `inet vpnd` stands beside it.

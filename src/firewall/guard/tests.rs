@@ -89,6 +89,9 @@ fn every_condition_can_be_asked_for_where_it_counts() {
             }
         }
         assert_eq!(guard.egress().is_none(), case.settings.lan.devices.is_empty(), "{}", case.name);
+        // Whatever is said of a device, the LAN's is held by nothing.
+        let lan = case.settings.lan.devices.iter().map(|device| uplink(device.name.as_str()));
+        assert_eq!(Guard::new(&case.settings, &case.facts, lan.collect()).egress(), None, "{}", case.name);
     }
 }
 

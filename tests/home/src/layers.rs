@@ -19,6 +19,7 @@ use crate::ns::Netns;
 use crate::probes::{Case, ENFORCING, Place};
 use crate::suite::Test;
 use crate::vpnd::{Policy, Rules, uplink};
+use crate::wire::index_of;
 
 /// Cells that the guard leaves to the rules, by row: any marked packet of the router is vpnd's own to
 /// it (3.1, 3.2), an answer to the WAN is one whatever its port (2.9), and sources are not its matter
@@ -27,7 +28,7 @@ const LEFT_TO_THE_RULES: [Row; 4] = [Row::TunnelOuter, Row::Api, Row::WanService
 
 /// Which layer stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Layer {
+pub(crate) enum Layer {
     Guard,
     Egress,
 }
@@ -53,8 +54,8 @@ pub fn tests(rules: &Rc<dyn Rules>) -> Vec<Test> {
     tests
 }
 
-/// What the daemon would hold in the home of [`Config::on_paper`].
-fn guard() -> Result<Guard> {
+/// What the daemon would hold in the home of [`Config::on_paper`]; the stick is not always plugged in.
+fn guard(usb_is_there: bool) -> Result<Guard> {
     let dir = std::env::temp_dir().join(format!("home-layers-{}", std::process::id()));
     Config::on_paper().write(&dir)?;
     let loaded = load_from(&dir.join("vpnd"), &dir);
@@ -74,14 +75,17 @@ fn guard() -> Result<Guard> {
     let held = |device, address: &str| -> Result<Uplink> {
         Ok(Uplink { name: name(device)?, index: 0, addresses: vec![address.parse()?], pppoe: false })
     };
-    let uplinks = vec![held("usb0", "198.19.0.2")?, held("wan", at::ROUTER_WAN[0])?];
+    let mut uplinks = vec![held("wan", at::ROUTER_WAN[0])?];
+    if usb_is_there {
+        uplinks.push(held("usb0", "198.19.0.2")?);
+    }
     Ok(Guard::new(&settings, &facts, uplinks))
 }
 
 /// They stand for as long as the keeper lives, and are removed by [`remove`].
-fn install(router: &Netns, layers: &[Layer]) -> Result<Keeper> {
-    let guard = guard()?;
+pub(crate) fn install(router: &Netns, layers: &[Layer]) -> Result<Keeper> {
     router.enter(|| {
+        let guard = guard(index_of("usb0").is_ok())?;
         let mut keeper = Keeper::open()?;
         for layer in layers {
             let table = match layer {
@@ -94,7 +98,7 @@ fn install(router: &Netns, layers: &[Layer]) -> Result<Keeper> {
     })
 }
 
-fn remove(mut keeper: Keeper) -> Result<()> {
+pub(crate) fn remove(mut keeper: Keeper) -> Result<()> {
     keeper.remove_egress()?;
     Ok(keeper.remove_guard()?)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use home::vpnd::Vpnd;
+use home::vpnd::{Rules, Vpnd};
 use home::{mutate, scenarios};
 use vpnd::policy::Row;
 
@@ -31,7 +31,8 @@ fn every_row_is_held() {
     let text = std::fs::read_to_string(root().join("docs/contract.md")).unwrap();
     let mut names: Vec<String> =
         scenarios::tests("vpnd".into(), 1).into_iter().map(|test| test.name).collect();
-    let rules = Rc::new(Vpnd { program: "vpnd".into(), config_dir: "nowhere".into() });
+    let rules: Rc<dyn Rules> = Rc::new(Vpnd { program: "vpnd".into(), config_dir: "nowhere".into() });
+    names.extend(home::layers::tests(&rules).into_iter().map(|test| test.name));
     names.extend(home::native::tests(rules).into_iter().map(|test| test.name));
     let cells = mutate::coverage();
     let mut wrong = Vec::new();

@@ -1,6 +1,7 @@
 //! Guard table and egress hook with the real daemon and the real tunnel, on kernels with the flag
 //! `persist` and without.
 
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -9,13 +10,16 @@ use serde_json::{Value, json};
 use super::{Scenario, Way, blocked, connected, expect};
 use crate::flood::Flood;
 use crate::house::{MAC_ISP, MAC_ROUTER_WAN, at, ip};
-use crate::packets::{Body, Kind, Marker, Packet, ethernet};
+use crate::layers::{Layer, install, remove};
+use crate::packets::{Body, Kind, Marker, Packet, Seen, ethernet};
+use crate::services::ECHO;
 use crate::town::{LONG, Town};
 use crate::wire::transmit;
 
 pub(crate) fn scenarios() -> Vec<(&'static str, Scenario)> {
     vec![
         ("every nftables table flushed: the guard holds bound sockets, the egress hook raw ones", flushed),
+        ("offloaded flows pass the guard, and end at the egress hook alone", offloaded),
         ("a WAN device made anew at once is held by the egress hook again", made_anew),
         ("the daemon is killed: what stands on this kernel, and the next one takes over", killed),
     ]
@@ -85,6 +89,76 @@ fn flushed(town: &mut Town) -> Result<String> {
     ensure!(layer(town, "guard")?.is_null() && layer(town, "egress")?.is_null(), "left when open");
     ensure!(raw_leaves(town, 3)?, "control: it was the egress hook");
     Ok(format!("{flown}, none readable on the WAN, bound sockets included"))
+}
+
+/// `IPS_OFFLOAD` of linux/netfilter/nf_conntrack_common.h.
+const OFFLOADED: u32 = 1 << 14;
+
+/// UDP flows of the television's, one of each family, that talk for as long as this lives.
+struct Talk(std::sync::Arc<std::sync::atomic::AtomicBool>);
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+fn talk(town: &Town) -> Result<Talk> {
+    let talk = Talk(std::sync::Arc::default());
+    for address in at::INTERNET.map(ip) {
+        let socket = town.house.tv.enter(|| {
+            let socket = UdpSocket::bind(if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+            socket.connect((address, ECHO))?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        })?;
+        let stop = std::sync::Arc::clone(&talk.0);
+        std::thread::spawn(move || {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = socket.send(b"still here");
+                while socket.recv(&mut [0; 64]).is_ok() {}
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+    }
+    Ok(talk)
+}
+
+/// How many of their packets leave in half a second, IPv4 and IPv6.
+fn talked(town: &Town) -> [usize; 2] {
+    let position = town.wan.position();
+    std::thread::sleep(Duration::from_millis(500));
+    at::INTERNET.map(ip).map(|to| {
+        let theirs = |seen: Seen| seen.to == to && seen.ports.is_some_and(|(_, port)| port == ECHO);
+        town.wan.select(position, |f| f.bytes.get(14..).and_then(Seen::parse).is_some_and(theirs)).len()
+    })
+}
+
+fn offloaded(town: &mut Town) -> Result<String> {
+    let router = &town.house.router;
+    router.nft(
+        "table inet fw4 {\n flowtable ft {\n hook ingress priority 0\n devices = { lan1, wan }\n }\n }\n\
+         insert rule inet fw4 forward meta l4proto udp flow add @ft\n",
+    )?;
+    let talk = talk(town)?;
+    town.until("both flows are offloaded", LONG, |town| {
+        let flows = town.house.router.enter(|| Ok(vpnd::firewall::conntrack::flows()?))?;
+        Ok(flows.iter().filter(|flow| flow.status & OFFLOADED != 0).count() == 2)
+    })?;
+    let before = talked(town);
+    let guard = install(router, &[Layer::Guard])?;
+    let past_guard = talked(town);
+    let egress = install(router, &[Layer::Egress])?;
+    std::thread::sleep(Duration::from_millis(100));
+    let held = talked(town);
+    drop(talk);
+    // What a dead owner left goes with the other.
+    drop(guard);
+    remove(egress)?;
+    let passes = |counts: [usize; 2]| counts.iter().all(|count| *count > 10);
+    ensure!(passes(before) && passes(past_guard), "control: {before:?}, then {past_guard:?} left");
+    ensure!(held == [0, 0], "{held:?} left");
+    Ok(format!("{before:?} in half a second, {past_guard:?} with the guard, {held:?} with the egress hook"))
 }
 
 /// Nothing but its index tells the new device from the old.
