@@ -4,10 +4,14 @@
 //! 4.2), and the next daemon re-enters the wanted state.
 
 mod blocked;
+mod boot;
 mod calls;
 mod cause;
 pub(crate) mod enforce;
+#[cfg(debug_assertions)]
+mod fault;
 mod inputs;
+mod pause;
 mod report;
 mod shell;
 mod timers;
@@ -25,9 +29,10 @@ use crate::control::{self, Call};
 use crate::machine::{Effect, Event, Machine};
 use crate::policy::Facts;
 use crate::routing;
-use crate::state::StateDir;
+use crate::state::{RunDir, StateDir};
 
 use blocked::Blocked;
+use boot::Boots;
 use inputs::Inputs;
 use shell::Shell;
 use trial::Trial;
@@ -83,10 +88,13 @@ struct Daemon {
     inner: VecDeque<Event>,
     entered: tokio::time::Instant,
     blocked: Blocked,
+    boots: Boots,
     /// The facts that the machine knows, and why the next event comes where it does not say itself.
     told: Facts,
     because: Option<String>,
     trial: Option<Trial>,
+    /// Until when the router is open on a person's word.
+    pause: Option<tokio::time::Instant>,
     /// That settings were taken back, for people.
     undone: Option<String>,
     _server: control::Server,
@@ -111,6 +119,7 @@ impl Signals {
 impl Daemon {
     async fn start(dirs: &Dirs, nft: &Path) -> Result<Self, Error> {
         let state = StateDir::new(&dirs.state);
+        let boots = Boots::begin(&state, RunDir::new(&dirs.run));
         let (undone, instead) = trial::left_over(&state, &dirs.config.join("vpnd"))
             .map_or((None, None), |back| (Some(back.words), back.instead));
         let mut inputs = Inputs::open(dirs, &state, instead)?;
@@ -122,7 +131,9 @@ impl Daemon {
         let (sender, calls) = mpsc::channel(16);
         let event = inputs.first_event(&shell).await;
         let told = inputs.facts.clone();
-        let (machine, effects) = Machine::start(event);
+        let pause = pause::left_over(dirs);
+        let (machine, effects) =
+            if pause.is_some() { Machine::start_paused(event) } else { Machine::start(event) };
         let mut daemon = Self {
             machine,
             shell,
@@ -131,14 +142,19 @@ impl Daemon {
             inner: VecDeque::new(),
             entered: tokio::time::Instant::now(),
             blocked: Blocked::new(),
+            boots,
             told,
             because: None,
             trial: None,
+            pause,
             undone,
             _server: control::serve(&dirs.run, sender)?,
         };
         daemon.run_effects(effects).await;
         daemon.settle().await;
+        if daemon.shell.in_force.is_some() {
+            daemon.boots.blocked(&daemon.inputs.settings);
+        }
         Ok(daemon)
     }
 
@@ -155,6 +171,7 @@ impl Daemon {
                 _ = signals.terminate.recv() => return Ok(()),
                 _ = signals.interrupt.recv() => return Ok(()),
                 () = sleep_until(self.trial.as_ref().map(|trial| trial.until)) => self.time_is_up().await,
+                () = sleep_until(self.pause) => self.resume().await,
                 _ = signals.reload.recv() => self.reload().await,
                 event = self.shell.event() => self.feed(event).await,
                 () = sleep_until(look) => {
@@ -213,9 +230,10 @@ impl Daemon {
         let mut list = effects.into_iter();
         while let Some(effect) = list.next() {
             watchdog::alive();
+            #[cfg(debug_assertions)]
+            fault::at("before", &effect);
             if effect == Effect::ReportDown {
                 self.inner.push_back(Event::TunnelDown);
-                continue;
             }
             if let Err(error) = self.shell.run(&effect, &self.inputs).await {
                 eprintln!("vpnd: {}: {error}", effect.what());
@@ -223,11 +241,14 @@ impl Daemon {
                 self.inner.push_front(failed);
                 return;
             }
+            #[cfg(debug_assertions)]
+            fault::at("after", &effect);
         }
     }
 
     /// Looks at devices, addresses and routes again.
     async fn look(&mut self) {
+        self.boots.look(&self.inputs.settings);
         for event in self.inputs.look(&mut self.shell).await {
             self.feed(event).await;
         }

@@ -123,7 +123,7 @@ impl Shell {
     }
 
     fn enforce(&mut self, stance: &Stance, inputs: &Inputs) -> Result<(), String> {
-        let run = RunDir::new(&self.run_dir);
+        let run = self.run_dir();
         match policy::compose(stance, &inputs.settings, &inputs.facts) {
             Some(policy) => {
                 let (in_force, number) =
@@ -137,6 +137,10 @@ impl Shell {
         }
         self.stance = stance.clone();
         Ok(())
+    }
+
+    pub fn run_dir(&self) -> RunDir {
+        RunDir::new(&self.run_dir)
     }
 
     /// The rules in force tell nothing of what they block.

@@ -3,6 +3,7 @@
 mod attacks;
 mod barrier;
 mod control;
+mod death;
 mod inject;
 mod random;
 mod tunnel;
@@ -32,6 +33,7 @@ pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
     all.extend(barrier::scenarios());
     all.extend(attacks::scenarios());
     all.extend(control::scenarios());
+    all.extend(death::scenarios());
     let mut tests: Vec<Test> = all
         .into_iter()
         .map(|(name, work)| {
@@ -39,6 +41,10 @@ pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
             Test::new(format!("guest: {name}"), move || in_town(&town, &vpnd, work))
         })
         .collect();
+    for (name, work) in death::transitions(seed) {
+        let (town, vpnd) = (Rc::clone(&town), vpnd.clone());
+        tests.push(Test::new(format!("guest: {name}"), move || in_town(&town, &vpnd, work)));
+    }
     for call in inject::calls(seed) {
         let (town, vpnd) = (Rc::clone(&town), vpnd.clone());
         let name = format!("guest: each {}, under a flood", call.name);
