@@ -23,6 +23,7 @@ pub mod clock;
 mod generations;
 mod pause;
 mod trial;
+mod word;
 
 pub use boot::Boot;
 pub use generations::{Generation, uptime};

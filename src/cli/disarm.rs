@@ -192,8 +192,9 @@ fn by_hand(input: &Input) -> Result<(), String> {
     let (settings, _) = super::block::settings(input, &state);
     let steps: [Step<'_>; 7] = [
         ("wanted state", &|| {
-            let word = disarmed(state.wanted(), &settings);
-            state.store_wanted(&word).map_err(|e| e.to_string())
+            let run = RunDir::new(&input.run_dir);
+            let word = disarmed(run.last_word(&state), &settings);
+            run.store_word(&state, &word).map_err(|e| e.to_string())
         }),
         ("tunnel device", &|| {
             kernel::in_runtime(async { tunnel::destroy().await.map_err(|e| e.to_string()) })

@@ -115,7 +115,7 @@ impl Shell {
                 self.timers.cancel(*timer);
                 Ok(())
             }
-            Effect::Store(stored) => self.state.store_wanted(stored).map_err(text),
+            Effect::Store(stored) => self.run_dir().store_word(&self.state, stored).map_err(text),
             Effect::Arm => self.state.arm().map_err(text),
             Effect::Disarm => self.state.disarm().map_err(text),
             Effect::ReportDown => Ok(()),

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod barrier;
+mod clock;
 mod control;
 mod death;
 mod inject;
@@ -34,6 +35,7 @@ pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
     all.extend(attacks::scenarios());
     all.extend(control::scenarios());
     all.extend(death::scenarios());
+    all.extend(clock::scenarios());
     let mut tests: Vec<Test> = all
         .into_iter()
         .map(|(name, work)| {
