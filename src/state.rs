@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,9 +18,14 @@ use crate::config::{IfName, Lan};
 use crate::machine::Stored;
 
 mod applying;
+pub mod boot;
+pub mod clock;
 mod generations;
+mod pause;
 mod trial;
+mod word;
 
+pub use boot::Boot;
 pub use generations::{Generation, uptime};
 pub use trial::{TrialNote, Undone};
 
@@ -252,6 +258,10 @@ fn replace(path: &Path, temporary: &Path, bytes: &[u8]) -> io::Result<()> {
     let _ = fs::remove_file(temporary);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
     file.write_all(bytes)?;
+    let former = fs::metadata(path).and_then(|former| former.modified());
+    if let Some(time) = former.ok().and_then(|time| clock::not_before(time, SystemTime::now())) {
+        file.set_modified(time)?;
+    }
     file.sync_all()?;
     fs::rename(temporary, path)?;
     sync_dir(path)

@@ -100,7 +100,7 @@ fn without_a_daemon() {
     r.expect("relays", 0, "one  Sweden  198.51.100.1:51820");
     r.expect("relays SWE --json", 0, "\"endpoint\": \"198.51.100.1:51820\"");
     r.expect("relays norway", 1, "none that fits");
-    r.expect("disarm", 1, "say 'vpnd disarm --yes'");
+    r.expect("disarm", 1, "say it again with --yes");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::config::{self, Settings};
 use crate::daemon::enforce;
 use crate::firewall::{Nft, conntrack};
 use crate::policy::{self, Facts, Stance, flows};
-use crate::state::{RunDir, StateDir};
+use crate::state::{Boot, RunDir, StateDir, boot};
 
 pub fn run(input: &Input) -> Outcome {
     let start = Instant::now();
@@ -26,8 +26,16 @@ pub fn run(input: &Input) -> Outcome {
         .ok_or("no boot policy could be composed; this is a bug")?;
     let cause = if input.flag("if-armed") { "blocked at boot ('vpnd block')" } else { "'vpnd block' asked" };
     let (nft, run) = (Nft::new(kernel::nft_program()), RunDir::new(&input.run_dir));
+    let boots = input.flag("if-armed") && run.is_unused();
     let (in_force, _) =
         enforce::enforce(&nft, &run, &policy, cause).map_err(|e| format!("NOT BLOCKED: {e}"))?;
+    if boots {
+        let boot =
+            Boot { blocked_ms: boot::since_boot_ms(), sent: boot::sent_by_wan(&settings), ..Boot::default() };
+        if let Err(error) = run.keep_boot(&boot) {
+            eprintln!("vpnd block: when it stood is not noted: {}", text::clean(&error.to_string()));
+        }
+    }
     text::say(&format!(
         "blocked: table {} ({}) in force after {} ms; LAN from {source}",
         in_force.hash,

@@ -9,6 +9,7 @@ use crate::config::RelayName;
 use crate::control::client::Error;
 use crate::control::{Request, Status, TunnelState};
 use crate::machine::Stored;
+use crate::state::RunDir;
 
 const WAIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(100);
@@ -74,7 +75,8 @@ fn failed(status: &Status) -> Outcome {
 fn store(input: &Input, relay: Option<&str>) -> Result<(), String> {
     let relay: Option<RelayName> = relay.map(|r| r.parse().map_err(|e| format!("'{r}' {e}"))).transpose()?;
     let state = input.state();
-    let former = state.wanted().unwrap_or_default();
+    let run = RunDir::new(&input.run_dir);
+    let former = run.last_word(&state).unwrap_or_default();
     state.arm().map_err(|e| e.to_string())?;
-    state.store_wanted(&Stored { connect: true, relay, ..former }).map_err(|e| e.to_string())
+    run.store_word(&state, &Stored { connect: true, relay, ..former }).map_err(|e| e.to_string())
 }

@@ -4,12 +4,13 @@
 use serde::Serialize;
 
 use super::generations::{Standing, standing};
+use super::text::span;
 use crate::control::{Status, TunnelState};
 use crate::firewall::RowCount;
 use crate::firewall::guard::Standing as Guards;
 use crate::machine::Stored;
 use crate::policy::PolicyState;
-use crate::state::Generation;
+use crate::state::{Boot, Generation};
 
 /// WireGuard takes no packet of a session older than this (REJECT_AFTER_TIME, whitepaper section 6).
 const SESSION_S: u64 = 180;
@@ -79,6 +80,10 @@ pub struct Kept {
     pub uptime: u64,
     /// Settings wait for a confirmation.
     pub on_trial: bool,
+    /// When the block of this boot stood; None: not known.
+    pub boot: Option<Boot>,
+    /// Seconds that the router is still to be open (`disarm --for`).
+    pub pause_s: Option<u64>,
 }
 
 /// The verdict of `vpnd status`.
@@ -177,6 +182,9 @@ fn without_table(daemon: &Daemon, kernel: &Kernel, kept: &Kept) -> Report {
         (None, None) => Report::new(
             Word::Open,
             match daemon {
+                Daemon::Answers(status) if status.open_for_s.is_some() => {
+                    "for a while ('vpnd disarm --for'), then blocked again; 'vpnd connect' ends it now"
+                }
                 Daemon::Answers(_) => "disconnected, lockdown off: as if vpnd were not there",
                 Daemon::Dead => "not armed; daemon not running: as if vpnd were not there",
                 Daemon::Hung(_) => "not armed; daemon hung: as if vpnd were not there",
@@ -316,6 +324,15 @@ fn beside(daemon: &Daemon, kernel: &Kernel, kept: &Kept) -> Vec<String> {
     }
     if stands && !kept.armed {
         out.push("the marker is missing: the router would be OPEN after a reboot".to_owned());
+    }
+    if let (false, Some(left)) = (matches!(daemon, Daemon::Answers(_)), kept.pause_s) {
+        out.push(format!(
+            "opened by 'vpnd disarm --for' for {} more, but only a daemon blocks again: 'service vpnd start'",
+            span(left)
+        ));
+    }
+    if let Some(early) = kept.boot.as_ref().filter(|boot| boot.early() > 0) {
+        out.push(format!("frames left by the WAN before the block stood: {}", early.words()));
     }
     if let Some(trouble) = &kept.trouble {
         out.push(trouble.clone());

@@ -8,6 +8,7 @@ mod check;
 mod connect;
 mod diff;
 mod disarm;
+mod force;
 mod generations;
 mod import;
 mod judge;

@@ -70,8 +70,14 @@ pub fn human(seen: &Seen) -> String {
     if let Some(trial) = on_trial(seen) {
         row("on trial", trial);
     }
+    if let Some(left) = seen.kept.pause_s {
+        row("open for", format!("{} more; a reboot blocks at once", span(left)));
+    }
     row("wanted", wanted(seen));
     row("armed", if seen.kept.armed { "yes: blocked after a reboot, too" } else { "no" }.to_owned());
+    if let Some(boot) = &seen.kept.boot {
+        row("boot", boot.words());
+    }
     out.truncate(out.trim_end().len());
     out
 }
@@ -177,6 +183,8 @@ pub fn json(seen: &Seen) -> String {
         "generation": standing(&kernel.table, &seen.kept.generations).json(),
         "armed": seen.kept.armed,
         "on_trial": seen.kept.on_trial,
+        "open_for_s": seen.kept.pause_s,
+        "boot": seen.kept.boot,
         "wanted": seen.kept.wanted,
         "daemon": { "running": running, "trouble": trouble, "status": status },
     });

@@ -63,7 +63,9 @@ pub fn look(input: &Input) -> Seen {
     let (wanted, trouble) = state.read_wanted();
     let trouble = trouble.map(|e| e.to_string());
     let (armed, on_trial) = (state.armed(), state.on_trial());
-    let kept = Kept { armed, wanted, trouble, generations, uptime: uptime(), on_trial };
+    let run = RunDir::new(&input.run_dir);
+    let (boot, pause_s) = (run.boot(), run.pause_left().map(|left| left.as_secs()));
+    let kept = Kept { armed, wanted, trouble, generations, uptime: uptime(), on_trial, boot, pause_s };
     let report = judge::judge(&daemon, &kernel, &kept);
     Seen { daemon, kernel, kept, report }
 }

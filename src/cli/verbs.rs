@@ -88,8 +88,15 @@ pub const VERBS: &[Spec] = &[
         verb: "disarm",
         values: "",
         count: (0, 0),
-        does: "end all blocking, lockdown included; works with a dead daemon too",
-        options: &[YES],
+        does: "end all blocking, lockdown included; works with a dead or hung daemon too",
+        options: &[
+            YES,
+            (
+                "for",
+                Some("TIME"),
+                "only for so long (90s, 10m, 2h; a day at most); then it blocks again by itself",
+            ),
+        ],
     },
     Spec {
         verb: "import",

@@ -13,6 +13,7 @@ mod desk;
 pub mod fuzzing;
 mod gate;
 mod head;
+pub mod lock;
 mod paths;
 mod peer;
 mod server;
@@ -22,8 +23,8 @@ mod types;
 pub use peer::peer_pid;
 pub use server::{Error, REPLY_LIMIT, Server, serve, serve_within};
 pub use types::{
-    Applied, Apply, BlockedList, BlockedStatus, Call, DeviceStatus, IncidentStatus, PolicyStatus, Refusal,
-    RefusalKind, RelayStatus, Reply, Request, Status, TrialStatus, TunnelState, WantedStatus,
+    Applied, Apply, BlockedList, BlockedStatus, Call, DeviceStatus, IncidentStatus, PAUSE_MAX, PolicyStatus,
+    Refusal, RefusalKind, RelayStatus, Reply, Request, Status, TrialStatus, TunnelState, WantedStatus,
 };
 
 use std::path::{Path, PathBuf};

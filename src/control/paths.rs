@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::types::{Apply, Request};
+use super::types::{Apply, PAUSE_MAX, Request};
 use crate::config::{IfName, RelayName};
 
 /// A status code and what was wrong, for the client.
@@ -34,6 +34,13 @@ struct LeaseBody {
     device: IfName,
     #[serde(default)]
     server: Option<Ipv4Addr>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DisarmBody {
+    #[serde(default)]
+    for_s: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -77,6 +84,11 @@ pub fn read(method: &str, target: &str, body: &[u8]) -> Result<Request, Wrong> {
             let body: LeaseBody = json_body(body)?;
             Request::Lease { device: body.device, server: body.server }
         }
+        "/v1/disarm" => match json_or_empty::<DisarmBody>(body)?.for_s {
+            None => Request::Disarm,
+            Some(seconds) if (1..=PAUSE_MAX).contains(&seconds) => Request::Pause { seconds },
+            Some(_) => return Err(wrong("for_s: 1 to 86400 seconds")),
+        },
         "/v1/apply" => {
             let ask: Apply = json_or_empty(body)?;
             if ask.confirm_within.is_some_and(|seconds| !(1..=3600).contains(&seconds)) {
@@ -89,7 +101,6 @@ pub fn read(method: &str, target: &str, body: &[u8]) -> Result<Request, Wrong> {
             match other {
                 "/v1/disconnect" => Request::Disconnect,
                 "/v1/reconnect" => Request::Reconnect,
-                "/v1/disarm" => Request::Disarm,
                 "/v1/confirm" => Request::Confirm,
                 "/v1/undo" => Request::Undo,
                 _ => Request::Reload,
@@ -114,6 +125,7 @@ pub fn write(request: &Request) -> (&'static str, String, String) {
         Request::Reconnect => post("/v1/reconnect", json!({})),
         Request::Lockdown { on } => post("/v1/lockdown", json!({ "on": on })),
         Request::Disarm => post("/v1/disarm", json!({})),
+        Request::Pause { seconds } => post("/v1/disarm", json!({ "for_s": seconds })),
         Request::Reload => post("/v1/reload", json!({})),
         Request::Apply(ask) => post("/v1/apply", json!(ask)),
         Request::Confirm => post("/v1/confirm", json!({})),

@@ -1,14 +1,13 @@
 //! The two listening sockets and the lock that keeps a second daemon out.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use super::server::Error;
-use super::socket_path;
+use super::{lock, socket_path};
 
 /// What `serve` holds of the run dir.
 pub struct Sockets {
@@ -30,7 +29,7 @@ pub fn open(run_dir: &Path) -> Result<Sockets, Error> {
     private_dir(run_dir)?;
     let inner_dir = run_dir.join("http");
     private_dir(&inner_dir)?;
-    let lock = lock(&run_dir.join("vpnd.lock"))?;
+    let lock = lock::claim(run_dir)?;
     let inner_path = inner_dir.join("inner.sock");
     let inner = bind(&inner_path)?;
     let gate_path = inner_dir.join("gate.sock");
@@ -45,7 +44,7 @@ pub fn open(run_dir: &Path) -> Result<Sockets, Error> {
     Ok(Sockets { public, inner, inner_path, gate_path, public_path, lock })
 }
 
-fn private_dir(dir: &Path) -> Result<(), Error> {
+pub fn private_dir(dir: &Path) -> Result<(), Error> {
     match DirBuilder::new().recursive(true).mode(0o700).create(dir) {
         Ok(()) => {}
         Err(e) => return Err(failed("create", dir, e)),
@@ -68,25 +67,6 @@ fn remove_stale(path: &Path) -> Result<(), Error> {
     }
 }
 
-fn lock(path: &Path) -> Result<File, Error> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|e| failed("open", path, e))?;
-    // SAFETY: flock takes any open descriptor and touches no memory of ours.
-    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
-        return Ok(file);
-    }
-    let e = io::Error::last_os_error();
-    if e.kind() == io::ErrorKind::WouldBlock {
-        return Err(Error::Running { lock: path.to_owned() });
-    }
-    Err(failed("lock", path, e))
-}
-
-fn failed(what: &'static str, path: &Path, source: io::Error) -> Error {
+pub fn failed(what: &'static str, path: &Path, source: io::Error) -> Error {
     Error::Socket { what, path: path.to_owned(), source }
 }

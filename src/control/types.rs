@@ -22,6 +22,10 @@ pub enum Request {
         on: bool,
     },
     Disarm,
+    /// Open for so many seconds, 1 to [`PAUSE_MAX`].
+    Pause {
+        seconds: u32,
+    },
     /// `filter`: part of a name, country or city; any text of at most 64 characters.
     Relays {
         filter: Option<String>,
@@ -42,6 +46,9 @@ pub enum Request {
         server: Option<Ipv4Addr>,
     },
 }
+
+/// Seconds of a pause at the most: a day.
+pub const PAUSE_MAX: u32 = 86_400;
 
 /// How changed settings are to be taken.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -173,6 +180,9 @@ pub struct Status {
     /// Settings wait for a confirmation.
     #[serde(default)]
     pub trial: Option<TrialStatus>,
+    /// Seconds until a router that was opened for a while closes again.
+    #[serde(default)]
+    pub open_for_s: Option<u64>,
     /// Contract 2.9: services open to the WAN, as the configuration lists them.
     #[serde(default)]
     pub wan_services: Vec<String>,

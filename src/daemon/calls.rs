@@ -13,6 +13,7 @@ const LOCKED: &str =
 impl Daemon {
     pub(super) async fn answer(&mut self, call: Call) {
         let answer = self.obey(call.request).await;
+        self.keep_pause();
         (call.reply)(answer);
     }
 
@@ -49,6 +50,7 @@ impl Daemon {
                 self.blocked.forget();
                 Ok(reply)
             }
+            Request::Pause { seconds } => self.begin_pause(seconds).await,
             Request::Reload => {
                 self.reload().await;
                 let mut notes = self.inputs.broken.clone();
@@ -66,7 +68,7 @@ impl Daemon {
         }
     }
 
-    async fn done(&mut self, event: Event) -> Reply {
+    pub(super) async fn done(&mut self, event: Event) -> Reply {
         self.feed(event).await;
         let view = self.machine.view();
         let mut notes: Vec<_> = view.warnings.into_iter().map(|warning| warning.0).collect();

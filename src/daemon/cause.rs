@@ -20,6 +20,8 @@ pub(super) fn words(event: &Event, before: &View, facts: &Facts) -> Option<Strin
         Event::Lockdown(true) => "lockdown on asked".to_owned(),
         Event::Lockdown(false) => "lockdown off asked".to_owned(),
         Event::Disarm => "disarm asked".to_owned(),
+        Event::Pause => "disarm for a while asked".to_owned(),
+        Event::Resume => "the time of 'disarm --for' is over".to_owned(),
         Event::Verified => format!("{} verified", relay()),
         Event::Silent => format!("{} is silent", relay()),
         Event::TunnelGone => "the tunnel device was gone".to_owned(),
@@ -76,6 +78,7 @@ mod tests {
             wanted: Stored::default(),
             lockdown: false,
             holds: true,
+            paused: false,
             warnings: Vec::new(),
         }
     }

@@ -109,7 +109,7 @@ impl Inputs {
         if let Err(error) = self.observe().await {
             self.warnings.push(error);
         }
-        let stored = match shell.state.wanted() {
+        let stored = match self.run.last_word(&shell.state) {
             // Missing beside an armed marker is as unknown as unreadable (contract 4.5).
             None if shell.state.armed() => {
                 Some(crate::machine::Stored { connect: true, ..crate::machine::Stored::default() })

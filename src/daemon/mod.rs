@@ -4,12 +4,16 @@
 //! 4.2), and the next daemon re-enters the wanted state.
 
 mod blocked;
+mod boot;
 mod calls;
 mod cause;
 pub(crate) mod enforce;
+#[cfg(debug_assertions)]
+mod fault;
 mod guards;
 mod incidents;
 mod inputs;
+mod pause;
 mod repair;
 mod report;
 mod shell;
@@ -29,10 +33,11 @@ use crate::control::{self, Call};
 use crate::machine::{Effect, Event, Machine};
 use crate::policy::Facts;
 use crate::routing::{self, Burst};
-use crate::state::StateDir;
+use crate::state::{RunDir, StateDir};
 use crate::tunnel;
 
 use blocked::Blocked;
+use boot::Boots;
 use incidents::{By, Incidents, Layer};
 use inputs::Inputs;
 use repair::{Pace, Repair};
@@ -104,10 +109,13 @@ struct Daemon {
     barrier_due: bool,
     /// Why nobody tells of a written kernel setting.
     deaf: Option<&'static str>,
+    boots: Boots,
     /// The facts that the machine knows, and why the next event comes where it does not say itself.
     told: Facts,
     because: Option<String>,
     trial: Option<Trial>,
+    /// Until when the router is open on a person's word.
+    pause: Option<tokio::time::Instant>,
     /// That settings were taken back, for people.
     undone: Option<String>,
     _server: control::Server,
@@ -132,6 +140,7 @@ impl Signals {
 impl Daemon {
     async fn start(dirs: &Dirs, nft: &Path) -> Result<Self, Error> {
         let state = StateDir::new(&dirs.state);
+        let boots = Boots::begin(&state, RunDir::new(&dirs.run));
         let (undone, instead) = trial::left_over(&state, &dirs.config.join("vpnd"))
             .map_or((None, None), |back| (Some(back.words), back.instead));
         let mut inputs = Inputs::open(dirs, &state, instead)?;
@@ -143,7 +152,9 @@ impl Daemon {
         let (sender, calls) = mpsc::channel(16);
         let event = inputs.first_event(&shell).await;
         let told = inputs.facts.clone();
-        let (machine, effects) = Machine::start(event);
+        let pause = pause::left_over(dirs);
+        let (machine, effects) =
+            if pause.is_some() { Machine::start_paused(event) } else { Machine::start(event) };
         let mut daemon = Self {
             machine,
             shell,
@@ -157,14 +168,19 @@ impl Daemon {
             barrier_pace: Pace::new(),
             barrier_due: false,
             deaf: None,
+            boots,
             told,
             because: None,
             trial: None,
+            pause,
             undone,
             _server: control::serve(&dirs.run, sender)?,
         };
         daemon.run_effects(effects).await;
         daemon.settle().await;
+        if daemon.shell.in_force.is_some() {
+            daemon.boots.blocked(&daemon.inputs.settings);
+        }
         Ok(daemon)
     }
 
@@ -184,6 +200,7 @@ impl Daemon {
                 _ = signals.terminate.recv() => return Ok(()),
                 _ = signals.interrupt.recv() => return Ok(()),
                 () = sleep_until(self.trial.as_ref().map(|trial| trial.until)) => self.time_is_up().await,
+                () = sleep_until(self.pause) => self.resume().await,
                 _ = signals.reload.recv() => self.reload().await,
                 event = self.shell.event() => self.feed(event).await,
                 () = self.repair.ready() => self.mend_rules().await,
@@ -263,9 +280,10 @@ impl Daemon {
         let mut list = effects.into_iter();
         while let Some(effect) = list.next() {
             watchdog::alive();
+            #[cfg(debug_assertions)]
+            fault::at("before", &effect);
             if effect == Effect::ReportDown {
                 self.inner.push_back(Event::TunnelDown);
-                continue;
             }
             self.shell.flows_follow =
                 list.as_slice().iter().any(|effect| matches!(effect, Effect::DeleteFlows { .. }));
@@ -278,6 +296,8 @@ impl Daemon {
                 self.inner.push_front(failed);
                 return;
             }
+            #[cfg(debug_assertions)]
+            fault::at("after", &effect);
             match effect {
                 Effect::Enforce(_) => self.incidents.whole(Layer::Rules),
                 Effect::RaiseBarrier => self.incidents.whole(Layer::Barrier),
@@ -289,6 +309,7 @@ impl Daemon {
 
     /// Looks at devices, addresses and routes again, after a `burst` of changes.
     async fn look(&mut self, burst: Burst) {
+        self.boots.look(&self.inputs.settings);
         let start = tokio::time::Instant::now();
         self.shell.mended.clear();
         let events = self.inputs.look(&mut self.shell).await;

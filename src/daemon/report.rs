@@ -15,6 +15,7 @@ pub(super) fn status(daemon: &Daemon) -> Status {
     warnings.extend(daemon.inputs.warnings.clone());
     warnings.extend(daemon.undone.clone());
     warnings.extend(in_hardware());
+    warnings.extend(daemon.boots.warnings(&view));
     if daemon.shell.barrier {
         warnings.extend(sysctl::strict_devices(&daemon.inputs.facts).iter().map(validated));
         warnings.extend(grouped_devices(&daemon.inputs.facts).iter().map(grouped));
@@ -37,6 +38,9 @@ pub(super) fn status(daemon: &Daemon) -> Status {
         }),
         device: device(),
         trial: daemon.trial.as_ref().map(Trial::status),
+        open_for_s: daemon
+            .pause
+            .map(|until| until.saturating_duration_since(tokio::time::Instant::now()).as_secs()),
         wan_services: daemon.inputs.settings.allow_wan_service.iter().map(service).collect(),
         missing_layers: (daemon.shell.guards.missing().iter().cloned())
             .chain(unheard(daemon))

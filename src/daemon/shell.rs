@@ -15,7 +15,7 @@ use crate::firewall::{InForce, Nft};
 use crate::machine::{Effect, Event};
 use crate::policy::{Stance, TunnelStance};
 use crate::routing::{self, Mended, sysctl};
-use crate::state::StateDir;
+use crate::state::{RunDir, StateDir};
 use crate::tunnel::{self, ProbeEvent};
 
 use super::Dirs;
@@ -139,7 +139,7 @@ impl Shell {
                 self.timers.cancel(*timer);
                 Ok(())
             }
-            Effect::Store(stored) => self.state.store_wanted(stored).map_err(text),
+            Effect::Store(stored) => self.run_dir().store_word(&self.state, stored).map_err(text),
             Effect::Arm => self.state.arm().map_err(text),
             Effect::Disarm => self.state.disarm().map_err(text),
             Effect::ReportDown => Ok(()),
@@ -151,6 +151,10 @@ impl Shell {
         if self.in_force.is_some() {
             self.guards.hold(&inputs.settings, &inputs.facts, &inputs.uplinks);
         }
+    }
+
+    pub fn run_dir(&self) -> RunDir {
+        RunDir::new(&self.run_dir)
     }
 
     /// The rules in force tell nothing of what they block.

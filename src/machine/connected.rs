@@ -54,7 +54,7 @@ impl Connected {
             Event::Connect(_) if context.fits_wish(&self.relay.name) => (State::Connected(self), Vec::new()),
             Event::Connect(_) | Event::Reconnect => self.switch(context),
             Event::Disconnect if context.lockdown() => Disconnected::lock(context),
-            Event::Disconnect | Event::Disarm => Disconnecting::enter(context),
+            Event::Disconnect | Event::Disarm | Event::Pause => Disconnecting::enter(context),
             Event::Online(false) => Blocked::enter(context, Cause::Offline),
             Event::TunnelGone => context.try_connect(None),
             Event::Settings { .. } if self.still_fits(context) => self.refresh(context),

@@ -120,7 +120,7 @@ impl Connecting {
             Event::Connect(_) if context.fits_wish(&self.relay.name) => (State::Connecting(self), Vec::new()),
             Event::Connect(_) | Event::Reconnect => self.other_wish(context),
             Event::Disconnect if context.lockdown() => Disconnected::lock(context),
-            Event::Disconnect | Event::Disarm => Disconnecting::enter(context),
+            Event::Disconnect | Event::Disarm | Event::Pause => Disconnecting::enter(context),
             Event::Online(false) => Blocked::enter(context, Cause::Offline),
             Event::Settings { .. } | Event::TunnelGone => context.try_connect(None),
             Event::Facts(_) => self.refresh(context),

@@ -29,6 +29,8 @@ pub(super) struct Context {
     pub facts: Facts,
     pub stored: Stored,
     pub online: bool,
+    /// A person has opened the router for a while: nothing is due.
+    pub paused: bool,
     pub warnings: Vec<Warning>,
     /// The stance that the kernel holds, and the one before it, should the last one have failed.
     in_force: Option<Stance>,
@@ -47,6 +49,7 @@ impl Default for Context {
             facts: Facts::default(),
             stored: Stored::default(),
             online: true,
+            paused: false,
             warnings: Vec::new(),
             in_force: None,
             before: None,
@@ -75,8 +78,11 @@ impl Context {
             self.stored.connect = true;
         }
         self.latch();
-        let (state, mut effects) =
-            if self.stored.connect { self.try_connect(None) } else { Disconnected::enter(self) };
+        let (state, mut effects) = if self.stored.connect && !self.paused {
+            self.try_connect(None)
+        } else {
+            Disconnected::enter(self)
+        };
         self.expect(&mut effects);
         (state, effects)
     }
@@ -95,20 +101,28 @@ impl Context {
             Event::Online(online) if *online == self.online => return Err(Vec::new()),
             Event::Online(online) => self.online = *online,
             Event::Connect(relay) => {
+                self.paused = false;
                 self.stored.connect = true;
                 self.stored.relay.clone_from(relay);
             }
             Event::Disconnect => {
+                self.paused = false;
                 self.stored.connect = false;
                 self.stored.latched = self.lockdown_asked();
             }
             Event::TimerFired(Timer::Save) => return Err(self.save()),
             Event::RulesChanged => return Err(self.put_again()),
             Event::Disarm => {
+                self.paused = false;
                 self.stored.connect = false;
                 self.set_lockdown(false);
             }
-            Event::Lockdown(on) => self.set_lockdown(*on),
+            Event::Lockdown(on) => {
+                self.paused &= !on;
+                self.set_lockdown(*on);
+            }
+            Event::Pause => self.paused = true,
+            Event::Resume => self.paused = false,
             Event::Failed { effect, error, rest } => return self.failed(effect, error, rest).map(|()| event),
             _ => {}
         }
@@ -136,11 +150,10 @@ impl Context {
     }
 
     fn save(&mut self) -> Vec<Effect> {
-        let marker = if self.due() { Effect::Arm } else { Effect::Disarm };
         let mut effects = vec![self.store()];
         // The marker goes only after the open policy stands.
-        if self.due() || self.is_open() {
-            effects.push(marker);
+        if self.closes() || self.is_open() {
+            effects.push(self.marker());
         }
         self.expect(&mut effects);
         effects
@@ -198,9 +211,19 @@ impl Context {
         }
     }
 
+    /// What is wanted keeps the router closed, now or after a pause.
+    fn closes(&self) -> bool {
+        self.stored.connect || self.locked()
+    }
+
     /// A policy is due: nothing may be open.
     fn due(&self) -> bool {
-        self.stored.connect || self.lockdown()
+        self.closes() && !self.paused
+    }
+
+    /// The marker as the wanted state has it: a reboot ends a pause.
+    pub fn marker(&self) -> Effect {
+        if self.closes() { Effect::Arm } else { Effect::Disarm }
     }
 
     /// Whether a blocking policy stands wherever one is due.
@@ -214,6 +237,10 @@ impl Context {
 
     /// "Always require VPN", as it holds now.
     pub fn lockdown(&self) -> bool {
+        self.locked() && !self.paused
+    }
+
+    fn locked(&self) -> bool {
         self.stored.latched || self.lockdown_asked()
     }
 

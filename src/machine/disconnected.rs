@@ -24,7 +24,7 @@ impl Disconnected {
     /// last, the marker after it.
     pub fn open(context: &Context) -> Next {
         let effects =
-            vec![Effect::LowerBarrier, Effect::Enforce(Stance::Open), context.store(), Effect::Disarm];
+            vec![Effect::LowerBarrier, Effect::Enforce(Stance::Open), context.store(), context.marker()];
         (State::Disconnected(Self { tries: 0 }), effects)
     }
 
@@ -47,14 +47,22 @@ impl Disconnected {
     pub fn on(self, context: &mut Context, event: Event) -> Next {
         match event {
             Event::Connect(_) => context.try_connect(None),
-            Event::Disarm | Event::Lockdown(false) | Event::Settings { .. } if !context.lockdown() => {
+            // A pause is over.
+            Event::Resume | Event::Lockdown(true) if context.stored.connect => context.try_connect(None),
+            Event::Disarm | Event::Pause | Event::Lockdown(false) | Event::Settings { .. }
+                if !context.lockdown() =>
+            {
                 if context.is_open() {
-                    self.stay()
+                    // What is wanted after a pause may be another thing now.
+                    (State::Disconnected(self), vec![context.store(), context.marker()])
                 } else {
                     Disconnecting::enter(context)
                 }
             }
             Event::Lockdown(true) | Event::Settings { .. } => Self::lock(context),
+            Event::Resume | Event::Disconnect if context.lockdown() && context.is_open() => {
+                Self::lock(context)
+            }
             Event::Disconnect if context.lockdown() => self.stay(),
             Event::Disconnect => Disconnecting::enter(context),
             Event::Facts(_) if context.lockdown() => (

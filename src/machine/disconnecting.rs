@@ -44,6 +44,7 @@ impl Disconnecting {
             Event::TunnelDown if context.lockdown() => Disconnected::lock(context),
             Event::TunnelDown => Disconnected::open(context),
             Event::Connect(_) => context.try_connect(None),
+            Event::Resume | Event::Lockdown(true) if context.stored.connect => context.try_connect(None),
             Event::TimerFired(Timer::Retry) => self.tear_down(),
             Event::Failed { effect, error, .. } => self.failed(context, &effect, error),
             _ => (State::Disconnecting(self), Vec::new()),

@@ -71,7 +71,7 @@ impl Blocked {
             Event::Online(true) if self.cause.may_pass() => context.try_connect(None),
             Event::Online(false) if self.cause.may_pass() => Self::enter(context, Cause::Offline),
             Event::Disconnect if context.lockdown() => Disconnected::lock(context),
-            Event::Disconnect | Event::Disarm => Disconnecting::enter(context),
+            Event::Disconnect | Event::Disarm | Event::Pause => Disconnecting::enter(context),
             Event::Facts(_) => (
                 State::Error(self),
                 vec![Effect::Enforce(Stance::Blocked { api: true }), Effect::RaiseBarrier],

@@ -67,6 +67,10 @@ pub enum Event {
     Reconnect,
     Lockdown(bool),
     Disarm,
+    /// Open for a while; the wanted state and the marker stay. It ends with [`Event::Resume`], with a
+    /// word that closes, or with one that opens for good.
+    Pause,
+    Resume,
     /// A probe sent inside the tunnel was answered.
     Verified,
     /// The tunnel carries nothing any more.

@@ -15,6 +15,7 @@ mod disconnecting;
 mod effect;
 mod error;
 mod event;
+mod point;
 mod relays;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use cause::Cause;
 pub use context::Warning;
 pub use effect::{Effect, Timer};
 pub use event::{Event, LockdownWord, Stored};
+pub use point::{KILL_POINTS, kill_point};
 pub use relays::lies_in;
 
 use connected::Connected;
@@ -65,6 +67,8 @@ pub struct View {
     /// False only when no blocking policy could be put in force though one is due: the one
     /// state in which the promise is broken.
     pub holds: bool,
+    /// Open for a while, whatever is wanted.
+    pub paused: bool,
     pub warnings: Vec<Warning>,
 }
 
@@ -72,7 +76,18 @@ impl Machine {
     /// The first step: [`Event::Start`]'s fields decide the first state.
     #[must_use]
     pub fn start(event: Event) -> (Self, Vec<Effect>) {
+        Self::begin(event, false)
+    }
+
+    /// As [`Machine::start`], in the middle of a pause ([`Event::Pause`]).
+    #[must_use]
+    pub fn start_paused(event: Event) -> (Self, Vec<Effect>) {
+        Self::begin(event, true)
+    }
+
+    fn begin(event: Event, paused: bool) -> (Self, Vec<Effect>) {
         let mut context = Context::default();
+        context.paused = paused;
         let (state, effects) = context.begin(event);
         (Self { context, state }, effects)
     }
@@ -112,6 +127,7 @@ impl Machine {
             wanted: self.context.stored.clone(),
             lockdown: self.context.lockdown(),
             holds: self.context.holds(),
+            paused: self.context.paused,
             warnings: self.context.warnings.clone(),
         }
     }

@@ -75,7 +75,16 @@ pub fn kernel(words: &str) -> Kernel {
 
 pub fn kept(armed: bool) -> Kept {
     let wanted = armed.then(|| Stored { connect: true, ..Stored::default() });
-    Kept { armed, wanted, trouble: None, generations: Vec::new(), uptime: 1000, on_trial: false }
+    Kept {
+        armed,
+        wanted,
+        trouble: None,
+        generations: Vec::new(),
+        uptime: 1000,
+        on_trial: false,
+        boot: None,
+        pause_s: None,
+    }
 }
 
 #[test]

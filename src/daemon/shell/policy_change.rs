@@ -8,13 +8,12 @@ use crate::daemon::enforce;
 use crate::daemon::inputs::Inputs;
 use crate::firewall::conntrack;
 use crate::policy::{self, Stance, flows};
-use crate::state::RunDir;
 
 use super::{Shell, text};
 
 impl Shell {
     pub(super) async fn enforce(&mut self, stance: &Stance, inputs: &Inputs) -> Result<(), String> {
-        let run = RunDir::new(&self.run_dir);
+        let run = self.run_dir();
         let wanted = self.wants_stop(stance, inputs);
         match policy::compose(stance, &inputs.settings, &inputs.facts) {
             Some(policy) => {

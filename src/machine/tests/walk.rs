@@ -111,7 +111,10 @@ impl Router {
 
     /// After a list ran to its end.
     fn check(&self, view: &View, failing: bool) {
-        let due = view.wanted.connect || view.lockdown;
+        let due = (view.wanted.connect || view.lockdown) && !view.paused;
+        if (view.wanted.connect || view.wanted.latched) && view.paused && !failing {
+            assert!(self.armed && self.stored == view.wanted, "a reboot would stay open: {view:?} {self:?}");
+        }
         if due && !failing {
             assert!(self.closed() && self.barrier, "open though {view:?}: {self:?}");
             assert!(self.armed && self.stored == view.wanted, "a reboot would forget: {view:?} {self:?}");
@@ -155,6 +158,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Reconnect),
         1 => prop::bool::ANY.prop_map(Event::Lockdown),
         1 => Just(Event::Disarm),
+        1 => Just(Event::Pause),
+        1 => Just(Event::Resume),
         1 => config,
         1 => facts,
         2 => prop::bool::ANY.prop_map(Event::Online),
@@ -241,8 +246,13 @@ fn walk(steps: Vec<(Event, Option<usize>)>, first: Settings, stored: Option<Stor
         }
         // "Blocking ends only by a person's word."
         match &event {
-            Event::Disconnect | Event::Disarm | Event::Lockdown(false) => word = true,
+            Event::Disconnect | Event::Disarm | Event::Pause | Event::Lockdown(false) => word = true,
             Event::Connect(_) | Event::Lockdown(true) => word = false,
+            // What was wanted before the pause holds again.
+            Event::Resume if machine.view().paused => {
+                let Stored { connect, latched, .. } = machine.view().wanted;
+                word = !connect && !latched;
+            }
             _ => {}
         }
         let injected = fail;

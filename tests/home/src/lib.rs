@@ -17,6 +17,7 @@ pub mod config;
 pub mod cost;
 pub mod cost_figures;
 pub mod counted;
+pub mod death;
 pub mod demo;
 pub mod demo_ask;
 pub mod demo_wire;

@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use home::config::Config;
 use home::vpnd::{Rules, Vpnd};
 use home::{
-    bench, cost, demo, differential, layers, mutate, native, reads, scenarios, selftest, suite, transitions,
+    bench, cost, death, demo, differential, layers, mutate, native, reads, scenarios, selftest, suite,
+    transitions,
 };
 
 const USAGE: &str = "\
@@ -71,6 +72,7 @@ fn run() -> Result<bool> {
         tests.extend(cost::tests());
         tests.extend(differential::tests(args.seed));
         tests.extend(transitions::tests(Rc::clone(&rules), args.seed));
+        tests.extend(death::tests(args.vpnd.clone(), args.seed));
     }
     if asked("guest") || (!asked("native") && (wireguard || args.verb == "list")) {
         tests.extend(scenarios::tests(args.vpnd.clone(), args.seed));

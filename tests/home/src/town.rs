@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::classify::{Class, State, Tally, Uplink, classify};
-use crate::config::{Config, RelayEntry};
+use crate::config::{Config, RelayEntry, paper_key};
 use crate::house::{House, at, ip};
 use crate::services::echo;
 use crate::vpnd::{relay_endpoint, uplink};
@@ -35,6 +35,7 @@ pub struct Town {
     vpnd: PathBuf,
     /// Words before the daemon's own, e.g. a tracer that makes its system calls fail.
     pub wrapper: Vec<String>,
+    wireguard: bool,
     daemon: Option<Child>,
     starts: u32,
 }
@@ -58,18 +59,35 @@ impl Town {
     /// # Errors
     /// Without WireGuard in the kernel, or when anything is refused.
     pub fn build(vpnd: &Path) -> Result<Self> {
+        Self::build_with(vpnd, true)
+    }
+
+    /// The same with relays that are addresses only: the router never gets further than blocked.
+    ///
+    /// # Errors
+    /// When anything is refused.
+    pub fn on_paper(vpnd: &Path) -> Result<Self> {
+        Self::build_with(vpnd, false)
+    }
+
+    fn build_with(vpnd: &Path, wireguard: bool) -> Result<Self> {
         let house = House::build()?;
         house.fw4()?;
         let dir = std::env::temp_dir().join(format!("town-{}-{}", std::process::id(), fastrand::u32(..)));
         fs::create_dir_all(&dir)?;
-        let (private_key, public_key) = key_pair(&house)?;
+        let (private_key, public_key) =
+            if wireguard { key_pair(&house)? } else { (paper_key(1), paper_key(2)) };
         let mut relays = Vec::new();
         for n in 0..house.relays.len() {
             let (name, endpoint) = (format!("r{}", n + 1), relay_endpoint(n).to_string());
             relays.push(RelayEntry {
                 name,
                 endpoint,
-                public_key: raise_relay(&house, n, &public_key, &dir)?,
+                public_key: if wireguard {
+                    raise_relay(&house, n, &public_key, &dir)?
+                } else {
+                    paper_key(n as u8 + 3)
+                },
             });
         }
         for address in at::INTERNET {
@@ -91,6 +109,7 @@ impl Town {
             dir,
             vpnd: vpnd.to_owned(),
             wrapper: Vec::new(),
+            wireguard,
             daemon: None,
             starts: 0,
         })
@@ -144,6 +163,15 @@ impl Town {
     /// # Errors
     /// As [`Town::start`].
     pub fn start_as_it_is(&mut self) -> Result<()> {
+        self.launch()?;
+        self.until("the daemon answers", LONG, |town| Ok(!town.status()?["daemon"]["status"].is_null()))
+    }
+
+    /// Starts the daemon and does not wait for it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn launch(&mut self) -> Result<()> {
         self.starts += 1;
         let log = fs::File::create(self.dir.join(format!("log-{}", self.starts)))?;
         let vpnd = self.vpnd.display().to_string();
@@ -153,7 +181,36 @@ impl Town {
         command.args(&words[1..]);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.daemon = Some(self.house.router.spawn(&mut command)?);
-        self.until("the daemon answers", LONG, |town| Ok(!town.status()?["daemon"]["status"].is_null()))
+        Ok(())
+    }
+
+    /// Whether the relays are more than addresses.
+    #[must_use]
+    pub fn has_wireguard(&self) -> bool {
+        self.wireguard
+    }
+
+    /// Waits for the daemon to end by itself.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub fn wait_for_end(&mut self, limit: Duration) -> Result<std::process::ExitStatus> {
+        let end = Instant::now() + limit;
+        loop {
+            let daemon = self.daemon.as_mut().context("no daemon")?;
+            if let Some(status) = daemon.try_wait()? {
+                self.daemon = None;
+                return Ok(status);
+            }
+            ensure!(Instant::now() < end, "waited {limit:?} in vain for the daemon's end; {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Whether the router is still to be open (`disarm --for`), by the record in its run folder.
+    #[must_use]
+    pub fn pause_left(&self) -> bool {
+        vpnd::state::RunDir::new(self.dir.join("run")).pause_left().is_some()
     }
 
     /// The end of the daemon's log, for a failed test.

@@ -2,7 +2,9 @@
 
 mod attacks;
 mod barrier;
+mod clock;
 mod control;
+mod death;
 mod inject;
 mod layers;
 mod offload;
@@ -38,6 +40,8 @@ pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
     all.extend(control::scenarios());
     all.extend(offload::scenarios());
     all.extend(watch::scenarios());
+    all.extend(death::scenarios());
+    all.extend(clock::scenarios());
     let mut tests: Vec<Test> = all
         .into_iter()
         .map(|(name, work)| {
@@ -45,6 +49,10 @@ pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
             Test::new(format!("guest: {name}"), move || in_town(&town, &vpnd, work))
         })
         .collect();
+    for (name, work) in death::transitions(seed) {
+        let (town, vpnd) = (Rc::clone(&town), vpnd.clone());
+        tests.push(Test::new(format!("guest: {name}"), move || in_town(&town, &vpnd, work)));
+    }
     for call in inject::calls(seed) {
         let (town, vpnd) = (Rc::clone(&town), vpnd.clone());
         let name = format!("guest: each {}, under a flood", call.name);

@@ -1,0 +1,148 @@
+//! Contract section 4: stop, upgrade, removal; and the way out that needs no package.
+
+use std::fs;
+use std::path::Path;
+
+use super::{CONFIG, Router, busybox, read, router, sh, traces};
+
+#[test]
+fn stop_restart_and_upgrade_keep_blocking() {
+    router("upgrade", |r| {
+        assert_eq!(r.leaves(), 10, "control: open before vpnd");
+        assert_eq!(r.service("vpnd-boot", "start"), 0);
+        assert_eq!(r.leaves(), 10, "a fresh install blocks nothing");
+        r.locked();
+        let hash = r.status()["kernel"]["rules"]["hash"].clone();
+        assert_eq!(r.service("vpnd", "stop"), 0);
+        r.until("the daemon ends", |r| !r.answers());
+        assert_eq!((r.leaves(), &r.status()["state"]), (0, &"blocked".into()));
+        // An upgrade: stopped, replaced, both scripts started.
+        r.install();
+        assert_eq!(r.leaves(), 0);
+        assert_eq!(r.service("vpnd-boot", "start"), 0);
+        assert_eq!(r.leaves(), 0);
+        r.start();
+        assert_eq!((r.leaves(), &r.status()["kernel"]["rules"]["hash"]), (0, &hash));
+        assert_eq!(read("/run/procd/vpnd.respawn"), "3600 5 0\n", "procd never gives up");
+        // Switched off in the configuration: an armed block stays, and it is said.
+        fs::write("/etc/config/vpnd", CONFIG.replace("enabled '1'", "enabled '0'")).unwrap();
+        r.service("vpnd", "stop");
+        r.until("the daemon ends", |r| !r.answers());
+        assert_eq!(r.service("vpnd", "start"), 0);
+        assert!(r.log().contains("not enabled, but armed: the router stays blocked"), "{}", r.log());
+        assert!(!r.answers() && r.leaves() == 0);
+        r.expect("disarm --yes", 0, "disarmed");
+        assert_eq!(r.leaves(), 10);
+    });
+}
+
+/// Contract 4.4: removed while armed, the router stays closed over a reboot, and a script of its
+/// own opens it.
+#[test]
+fn without_the_package_it_stays_closed_and_there_is_a_way_out() {
+    router("removed", |r| {
+        r.locked();
+        let kept: Vec<String> =
+            include_str!("../../files/lib/upgrade/keep.d/vpnd").lines().map(str::to_owned).collect();
+        for left in
+            ["/etc/init.d/vpnd-closed", "/etc/rc.d/S18vpnd-closed", "/etc/vpnd/boot.nft", "/etc/vpnd/way-out"]
+        {
+            assert!(fs::symlink_metadata(left).is_ok(), "{left}");
+            assert!(
+                kept.iter().any(|kept| left.starts_with(kept.as_str())),
+                "{left}: a sysupgrade would drop it"
+            );
+        }
+        let written = fs::metadata("/etc/vpnd/boot.nft").unwrap().modified().unwrap();
+        assert_eq!(busybox(&["ash", "/usr/share/vpnd/stay", "put"]).0, 0);
+        assert_eq!(fs::metadata("/etc/vpnd/boot.nft").unwrap().modified().unwrap(), written, "flash");
+        // While the package is there, the boot is its own.
+        r.reboot();
+        assert!(r.status()["boot"]["blocked_ms"].is_u64(), "{:#}", r.status());
+        r.until("the daemon answers", Router::answers);
+        r.service("vpnd", "stop");
+        r.until("the daemon ends", |r| !r.answers());
+        r.remove_package();
+        assert_eq!(r.leaves(), 0, "removed");
+        r.reboot();
+        assert_eq!(r.leaves(), 0, "removed, and rebooted: {}", r.log());
+        assert!(r.log().contains("/etc/vpnd/way-out opens it"), "{}", r.log());
+        let (code, said) = busybox(&["ash", "/etc/vpnd/way-out"]);
+        assert!(code == 1 && said.contains("say it again with --yes"), "{said}");
+        assert_eq!(r.leaves(), 0);
+        let (code, said) = busybox(&["ash", "/etc/vpnd/way-out", "--yes"]);
+        assert!(code == 0 && said.contains("open: as if vpnd were not there"), "{said}");
+        assert_eq!(r.leaves(), 10);
+        r.reboot();
+        assert_eq!(r.leaves(), 10, "and after a reboot");
+    });
+}
+
+/// Whatever a living daemon put, the script takes away.
+#[test]
+fn the_way_out_leaves_nothing_behind() {
+    router("wayout", |r| {
+        for (path, value) in [("all/rp_filter", "2"), ("wan/rp_filter", "1"), ("br-lan/rp_filter", "1")] {
+            fs::write(format!("/proc/sys/net/ipv4/conf/{path}"), value).unwrap();
+        }
+        let before = traces();
+        r.locked();
+        let pid = r.pid();
+        let held = traces();
+        assert!(held.contains("199:") && held.contains("inet vpnd") && held.contains("7651"), "{held}");
+        sh("nft add table inet vpnd_guard");
+        let (code, said) = busybox(&["ash", "/etc/vpnd/way-out", "--yes"]);
+        assert!(code == 0 && said.contains("open: as if"), "{said}");
+        assert_eq!(traces(), before);
+        assert_eq!(r.leaves(), 10);
+        assert!(!Path::new("/etc/vpnd/armed").exists() && !Path::new(&format!("/proc/{pid}")).exists());
+        // With a daemon that hangs, as well.
+        fs::remove_dir_all("/run/procd").unwrap();
+        r.locked();
+        sh(&format!("rm /run/procd/vpnd; kill -STOP {}", r.pid()));
+        // And by the full ip, which also takes the routes away that nobody looks at any more.
+        sh("ip route show table 7651 | grep -q br-lan; sh /etc/vpnd/way-out --yes");
+        assert_eq!((traces(), r.leaves()), (before, 10));
+        sh("! ip route show table 7651 2> /dev/null | grep -q br-lan");
+    });
+}
+
+/// Each boot's record: when the block stood, and when the first frame left.
+#[test]
+fn status_tells_when_the_block_stood_and_when_the_first_frame_left() {
+    router("bootrecord", |r| {
+        r.locked();
+        assert_eq!(r.status()["boot"], serde_json::Value::Null, "nothing was armed at this boot");
+        // A device that had sent frames before.
+        r.reboot();
+        let boot = &r.status()["boot"];
+        let sent = read("/sys/class/net/wan/statistics/tx_packets");
+        assert!(
+            sent.trim() != "0" && boot["sent"]["wan"] == sent.trim().parse::<u64>().unwrap(),
+            "{boot} {sent}"
+        );
+        let said = r.expect("status", 3, "! frames left by the WAN before the block stood: blocked ");
+        assert!(said.contains(&format!("AFTER {} frames by wan", sent.trim())), "{said}");
+        // As it should be.
+        r.kill();
+        sh("ip link del wan");
+        r.wan();
+        r.reboot();
+        r.until("the daemon answers", Router::answers);
+        let said = r.expect("status", 3, "after boot, before any frame left by the WAN");
+        assert!(!said.contains("the first after it") && !said.contains("AFTER"), "{said}");
+        let (blocked, uptime) = (r.status()["boot"]["blocked_ms"].as_u64().unwrap(), read("/proc/uptime"));
+        let uptime = uptime.split('.').next().unwrap().parse::<u64>().unwrap() * 1000;
+        assert!((uptime - 60_000..uptime + 1000).contains(&blocked), "{blocked} {uptime}");
+        r.wan_up();
+        r.until("the first frame is seen", |r| r.status()["boot"]["first_ms"].is_u64());
+        let boot = r.status()["boot"].clone();
+        assert!(
+            boot["first_ms"].as_u64() >= boot["none_ms"].as_u64()
+                && boot["none_ms"].as_u64() >= Some(blocked),
+            "{boot}"
+        );
+        r.expect("status", 3, "before any frame left by the WAN; the first after it ");
+        assert_eq!(r.leaves(), 0);
+    });
+}
