@@ -2,7 +2,7 @@
 # The work is in scripts that can be called alone; their first lines explain them.
 
 .DEFAULT_GOAL := help
-.PHONY: help check test test-all demo bench cost fuzz cross rig-test install-tools
+.PHONY: help check test test-all demo bench cost soak fuzz cross rig-test install-tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,9 @@ check: ## formatting, clippy and shellcheck; warnings are errors
 
 bench: ## side by side with wg-quick: times, leaks, memory, size
 	@tests/run bench
+
+soak: ## COUNT (default 10000) random transitions and faults in sequence; hours under emulation
+	@tests/run soak
 
 cost: ## what the rules cost a forwarded packet, beside masquerading alone
 	@tests/run cost

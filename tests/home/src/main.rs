@@ -19,6 +19,7 @@ home run [native|guest] [--shard I/N] [--seed S] [FILTER]
 home mutate                       each contract row's tests are seen to fail without its rules
 home config DIR                   write the configuration of the firewall-only tests
 home demo                         the narrated tour
+home soak [--seed S] COUNT        so many random transitions and faults in sequence
 home bench                        numbers, side by side with wg-quick
 home cost                         what the rules cost a forwarded packet
   --vpnd PATH                     the program under test";
@@ -102,6 +103,10 @@ fn run() -> Result<bool> {
         "config" => {
             Config::on_paper().write(args.words.first().context("home config DIR")?.as_ref())?;
             true
+        }
+        "soak" => {
+            let count = args.words.first().context("home soak COUNT")?.parse().context("COUNT")?;
+            suite::run(vec![scenarios::soak(args.vpnd.clone(), args.seed, count)])
         }
         "demo" => demo::run(&args.vpnd)?,
         "bench" => bench::run(&args.vpnd)?,

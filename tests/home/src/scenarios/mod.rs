@@ -5,6 +5,7 @@ mod barrier;
 mod clock;
 mod control;
 mod death;
+mod faults;
 mod inject;
 mod layers;
 mod offload;
@@ -53,6 +54,11 @@ pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
         let (town, vpnd) = (Rc::clone(&town), vpnd.clone());
         tests.push(Test::new(format!("guest: {name}"), move || in_town(&town, &vpnd, work)));
     }
+    for cell in faults::cells(seed) {
+        let (town, vpnd) = (Rc::clone(&town), vpnd.clone());
+        let name = format!("guest: {}", cell.name());
+        tests.push(Test::new(name, move || in_town(&town, &vpnd, |town| cell.run(town))));
+    }
     for call in inject::calls(seed) {
         let (town, vpnd) = (Rc::clone(&town), vpnd.clone());
         let name = format!("guest: each {}, under a flood", call.name);
@@ -63,10 +69,19 @@ pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
         let name =
             format!("guest: {} random transitions under a flood, part {part} (seed {seed})", random::EACH);
         tests.push(Test::new(name, move || {
-            in_town(&town, &vpnd, |town| random::transitions(town, seed + part))
+            in_town(&town, &vpnd, |town| random::transitions(town, seed + part, random::EACH))
         }));
     }
     tests
+}
+
+/// `count` random transitions and faults in sequence.
+#[must_use]
+pub fn soak(vpnd: PathBuf, seed: u64, count: usize) -> Test {
+    Test::new(
+        format!("guest: {count} random transitions and faults under a flood (seed {seed})"),
+        move || in_town(&RefCell::new(None), &vpnd, |town| random::transitions(town, seed, count)),
+    )
 }
 
 fn in_town(

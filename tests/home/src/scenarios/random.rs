@@ -1,4 +1,4 @@
-//! Random words of a person, relays that fail, rules that are flushed: under a flood, and not one
+//! Random words of a person, relays that fail, faults of every kind: under a flood, and not one
 //! unlisted frame.
 
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::blocked;
-use crate::flood::Flood;
+use crate::flood::{Flood, Flown};
 use crate::town::{LONG, Mood, Town};
 
-/// Shards of a whole run of 300 transitions.
+/// Shards of a run of 300 transitions and faults.
 pub(crate) const PARTS: u64 = 12;
 pub(crate) const EACH: usize = 25;
 
@@ -21,20 +21,50 @@ pub(crate) fn parts(seed: u64) -> Vec<u64> {
     vec![1 + seed % PARTS, 1 + (seed + PARTS / 2) % PARTS]
 }
 
-pub(crate) fn transitions(town: &mut Town, seed: u64) -> Result<String> {
+/// `count` transitions and faults, one after the other. After every [`EACH`] of them the wire's
+/// frames are judged, and forgotten.
+pub(crate) fn transitions(town: &mut Town, seed: u64, count: usize) -> Result<String> {
     let mut random = fastrand::Rng::with_seed(seed);
     town.start()?;
     // Enforcing from here on: nothing that follows opens.
     town.does(&["lockdown", "on"])?;
     town.until_word("blocked", LONG)?;
-    let states = [town.tunnelled(), blocked()].concat();
+    let (mut verified, mut frames, mut lan, mut router) = (0, 0, 0, 0);
+    let mut done = 0;
+    while done < count {
+        let steps = EACH.min(count - done);
+        let (flown, times) = some(town, &mut random, steps).map_err(|error| {
+            error.context(format!("in transitions {} to {} with seed {seed}", done + 1, done + steps))
+        })?;
+        let states = [town.tunnelled(), blocked()].concat();
+        frames += town.judged(0, &states)?.0.values().sum::<usize>();
+        town.wan.clear();
+        (lan, router) = (lan + u64::from(flown.lan), router + u64::from(flown.router));
+        verified += times;
+        done += steps;
+        if count > EACH {
+            println!("     {done} transitions: {verified} times connected, {frames} frames, none unlisted");
+        }
+    }
+    ensure!(verified > 0, "never once connected");
+    for relay in 0..3 {
+        town.mood(relay, Mood::Well)?;
+    }
+    Ok(format!(
+        "{verified} times connected; {lan} LAN packets and {router} of the router flew meanwhile; \
+         {frames} frames, none unlisted"
+    ))
+}
+
+/// Some steps under one flood; how often a tunnel was verified.
+fn some(town: &mut Town, random: &mut fastrand::Rng, steps: usize) -> Result<(Flown, usize)> {
     let position = town.wan.position();
     let flood = Flood::start(&town.house, 100)?;
     let mut told = Vec::new();
     let mut verified = 0;
     let mut result = Ok(());
-    for _ in 0..EACH {
-        let (word, outcome) = step(town, &mut random)?;
+    for _ in 0..steps {
+        let (word, outcome) = step(town, random)?;
         told.push(word);
         result = outcome;
         if result.is_err() {
@@ -42,20 +72,8 @@ pub(crate) fn transitions(town: &mut Town, seed: u64) -> Result<String> {
         }
         verified += usize::from(town.word()?.0 == "connected");
     }
-    let last = told.last().cloned().unwrap_or_default();
     let flown = flood.stop(&town.wan, position)?;
-    result.map_err(|e: anyhow::Error| {
-        e.context(format!("after {} transitions, the last '{last}'", told.len()))
-    })?;
-    let tally = town.judged(position, &states)?;
-    ensure!(verified > 0, "never once connected in {told:?}");
-    for relay in 0..3 {
-        town.mood(relay, Mood::Well)?;
-    }
-    Ok(format!(
-        "{verified} times connected; {flown}; {} frames, none unlisted",
-        tally.0.values().sum::<usize>()
-    ))
+    result.map(|()| (flown, verified)).map_err(|error| error.context(format!("after {told:?}")))
 }
 
 fn step(town: &mut Town, random: &mut fastrand::Rng) -> Result<(String, Result<()>)> {
@@ -67,7 +85,7 @@ fn step(town: &mut Town, random: &mut fastrand::Rng) -> Result<(String, Result<(
         ensure!(said.code >= 0 && said.code < 100, "{words:?}: exit {}: {}{}", said.code, said.out, said.err);
         Ok(())
     };
-    let (word, outcome) = match random.u32(0..10) {
+    let (word, outcome) = match random.u32(0..13) {
         0..=3 => (format!("connect {name}"), done(town, &["connect", &name, "--no-wait"])),
         4 => ("connect".into(), done(town, &["connect", "--wait", "5"])),
         5 => ("disconnect".into(), done(town, &["disconnect"])),
@@ -77,6 +95,10 @@ fn step(town: &mut Town, random: &mut fastrand::Rng) -> Result<(String, Result<(
             (format!("{name} {mood:?}"), town.mood(relay, mood))
         }
         8 => ("reload".into(), done(town, &["reload"])),
+        10..13 => {
+            let (name, outcome) = super::faults::any(town, random);
+            (name.to_owned(), outcome)
+        }
         _ => {
             town.kill()?;
             ("kill".into(), town.start_as_it_is())
