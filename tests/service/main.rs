@@ -114,7 +114,9 @@ impl Router {
             ip netns exec isp /run/nft 'table netdev t; delete table netdev t; table netdev t { chain c { type filter hook ingress device cpe priority 0; udp dport 9999 counter; }; }'");
     }
     fn wan_up(&self) {
-        sh("ip addr add 203.0.113.2/24 dev wan; ip link set wan up; ip route add default via 203.0.113.1 dev wan onlink");
+        sh(
+            "ip addr add 203.0.113.2/24 dev wan; ip link set wan up; ip route add default via 203.0.113.1 dev wan onlink",
+        );
     }
     /// As the package's recipe does.
     fn install(&self) {
