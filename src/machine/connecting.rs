@@ -84,8 +84,8 @@ impl Connecting {
             Effect::CancelTimer(Timer::Retry),
             Effect::Enforce(stance),
             Effect::RaiseBarrier,
-            context.store(),
             Effect::Arm,
+            context.store(),
             Effect::DeleteFlows { tunnel: true },
             Effect::CreateTunnel { listen_port: context.listen_port() },
             // Once more: only now can the tunnel's table hold a route over the device.

@@ -221,7 +221,8 @@ impl Context {
         self.closes() && !self.paused
     }
 
-    /// The marker as the wanted state has it: a reboot ends a pause.
+    /// The marker as the wanted state has it: a reboot ends a pause. It comes before a wanted state
+    /// that closes, and goes after one that opens: at no instant would a reboot be open for long.
     pub fn marker(&self) -> Effect {
         if self.closes() { Effect::Arm } else { Effect::Disarm }
     }

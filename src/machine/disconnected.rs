@@ -38,8 +38,8 @@ impl Disconnected {
             Effect::StopProbe,
             Effect::DestroyTunnel,
             Effect::DeleteFlows { tunnel: true },
-            context.store(),
             Effect::Arm,
+            context.store(),
         ];
         (State::Disconnected(Self { tries: 0 }), effects)
     }

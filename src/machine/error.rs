@@ -35,8 +35,8 @@ impl Blocked {
             Effect::StopProbe,
             Effect::ClearPeer,
             Effect::DeleteFlows { tunnel: true },
-            context.store(),
             Effect::Arm,
+            context.store(),
         ];
         effects.push(Self::retry(&cause, tries));
         (State::Error(Self { cause, tries }), effects)

@@ -105,10 +105,12 @@ fn without_nft_the_barrier_holds_and_the_rules_come_when_it_is_back() {
             r.say("reload");
             assert_eq!(r.leaves(), 0, "{away}");
             // At the start, with nothing left of the rules, as after a boot.
-            sh("/run/nft flush ruleset");
-            let pid = r.pid();
-            sh(&format!("kill -9 {pid}"));
-            r.until("another daemon answers", |r| r.pid() != pid && r.answers());
+            r.service("vpnd", "stop");
+            r.until("the daemon ends", |r| !r.answers());
+            sh("/run/nft flush ruleset; for f in -4 -6; do ip $f rule flush
+                ip $f rule add pref 32766 lookup main; ip $f rule add pref 32767 lookup default; done");
+            assert_eq!(r.leaves(), 10, "control: nothing is left");
+            r.start();
             assert_eq!(r.leaves(), 0, "{away}: {}", r.log());
             let said = r.say("status").1;
             assert!(said.contains("NOT BLOCKED: no blocking policy could be installed"), "{said}");
