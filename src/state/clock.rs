@@ -82,8 +82,7 @@ fn seconds(time: SystemTime) -> u64 {
 }
 
 fn set(to: u64) -> io::Result<()> {
-    let seconds = libc::time_t::try_from(to).map_err(io::Error::other)?;
-    let time = libc::timespec { tv_sec: seconds, tv_nsec: 0 };
+    let time = libc::timespec { tv_sec: to.try_into().map_err(io::Error::other)?, tv_nsec: 0 };
     // SAFETY: the structure is live, and the kernel only reads it.
     let done = unsafe { libc::clock_settime(libc::CLOCK_REALTIME, &raw const time) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
