@@ -107,9 +107,14 @@ impl Guard {
         let place = Place::Postrouting;
         let anything = |device| rules::accepts(rules::leaves_by(device), "0.0 loopback, LAN, tunnel");
         let mut leaving: Vec<Rule> = self.inside.iter().map(anything).collect();
+        // WireGuard's outer packets come here with the tunnel's device as the one they came in by: they
+        // are told by their mark first. A LAN host's packet is nobody's own, whatever its mark.
         let others = |device| rules::leads_to(rules::arrives_by(device), "forwarded", "0.0 forwarded");
-        leaving.extend(self.inside.iter().map(others));
+        let (tunnels, lan): (Vec<_>, Vec<_>) =
+            self.inside.iter().partition(|device| TUNNEL_GROUP.contains(&device.as_str()));
+        leaving.extend(lan.into_iter().map(others));
         leaving.push(self.own());
+        leaving.extend(tunnels.into_iter().map(others));
         leaving.extend(self.router.iter().flat_map(|clause| rules::rules(clause, place)));
         leaving.push(blocked());
         let mut forwarded: Vec<Rule> =
