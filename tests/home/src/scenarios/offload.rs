@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -40,7 +40,7 @@ const OFFLOADED: u32 = 1 << 14;
 /// Flows that talk: each protocol and family.
 const FLOWS: usize = 4;
 /// Connections beside them, so that listing and deleting takes a while.
-const OTHERS: u16 = 3000;
+const OTHERS: u16 = 400;
 
 /// fw4 with `flow_offloading`: the statement is the first of its forward chain.
 fn offloading(house: &House, devices: &str) -> Result<()> {
@@ -52,6 +52,8 @@ fn offloading(house: &House, devices: &str) -> Result<()> {
 
 /// Four flows between the television and the internet that talk without a pause until dropped.
 struct Talk {
+    /// Datagrams sent so far, in each family.
+    sent: Vec<Arc<AtomicU32>>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -59,7 +61,7 @@ struct Talk {
 impl Talk {
     fn start(house: &House) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut threads = Vec::new();
+        let (mut threads, mut sent) = (Vec::new(), Vec::new());
         for address in at::INTERNET.map(ip) {
             let (udp, tcp) = house.tv.enter(|| {
                 let udp = UdpSocket::bind(if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
@@ -70,17 +72,30 @@ impl Talk {
                 udp.set_nonblocking(true)?;
                 Ok((udp, tcp))
             })?;
-            for mut flow in [Flow::Udp(udp), Flow::Tcp(tcp)] {
+            let count = Arc::<AtomicU32>::default();
+            for mut flow in [Flow::Udp(udp, Arc::clone(&count)), Flow::Tcp(tcp)] {
                 let stop = Arc::clone(&stop);
                 threads.push(std::thread::spawn(move || {
                     while !stop.load(Ordering::SeqCst) {
                         flow.talk();
-                        std::thread::sleep(Duration::from_millis(4));
+                        std::thread::sleep(Duration::from_millis(15));
                     }
                 }));
             }
+            sent.push(count);
         }
-        Ok(Self { stop, threads })
+        Ok(Self { sent, stop, threads })
+    }
+
+    /// Waits until as many more datagrams were sent in each family, however slow the machine is.
+    fn goes_on(&self, more: u32) -> Result<()> {
+        let sent = || self.sent.iter().map(|count| count.load(Ordering::SeqCst)).collect::<Vec<_>>();
+        let (before, end) = (sent(), Instant::now() + LONG);
+        while sent().iter().zip(&before).any(|(now, before)| now - before < more) {
+            ensure!(Instant::now() < end, "the flows do not talk: {before:?}, {:?}", sent());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Until the kernel has offloaded all of them.
@@ -99,7 +114,7 @@ impl Talk {
 }
 
 enum Flow {
-    Udp(UdpSocket),
+    Udp(UdpSocket, Arc<AtomicU32>),
     Tcp(TcpStream),
 }
 
@@ -108,8 +123,10 @@ impl Flow {
     fn talk(&mut self) {
         let mut buffer = [0; 2048];
         match self {
-            Self::Udp(socket) => {
-                let _ = socket.send(b"still here");
+            Self::Udp(socket, sent) => {
+                if socket.send(b"still here").is_ok() {
+                    sent.fetch_add(1, Ordering::SeqCst);
+                }
                 while socket.recv(&mut buffer).is_ok() {}
             }
             Self::Tcp(stream) => {
@@ -170,9 +187,9 @@ fn talking(town: &mut Town, devices: &str) -> Result<Talk> {
     let talk = Talk::started(&town.house)?;
     others(&town.house)?;
     let (position, now) = (town.wan.position(), SystemTime::now());
-    std::thread::sleep(Duration::from_millis(400));
+    talk.goes_on(50)?;
     let counts = after(town, position, now)?;
-    ensure!(counts.iter().all(|count| *count > 5), "control: {counts:?} frames in 0.4 s");
+    ensure!(counts.iter().all(|count| *count > 5), "control: {counts:?} frames go out");
     Ok(talk)
 }
 
@@ -189,16 +206,16 @@ enum By {
     Routes,
 }
 
-/// Rules that block, and for half a second nothing else but what is to be tried; then the deletion.
+/// Rules that block, and for a while nothing else but what is to be tried; then the deletion.
 fn alone(town: &mut Town) -> Result<String> {
     let mut said = Vec::new();
     for devices in [PORTS, BRIDGES] {
         for by in [By::Rules, By::Stop, By::Routes] {
             town.fresh()?;
-            let _talk = talking(town, devices)?;
+            let talk = talking(town, devices)?;
             let position = town.wan.position();
-            let (committed, deleted) = block(town, by)?;
-            std::thread::sleep(Duration::from_millis(300));
+            let (committed, deleted) = block(town, &talk, by)?;
+            talk.goes_on(30)?;
             let between = after(town, position, committed)?;
             // What was on its way when the deletion returned has long arrived.
             let late = after(town, position, deleted)?;
@@ -218,7 +235,7 @@ fn alone(town: &mut Town) -> Result<String> {
 }
 
 /// When the kernel committed the rules, and when the flows were deleted.
-fn block(town: &Town, by: By) -> Result<(SystemTime, SystemTime)> {
+fn block(town: &Town, talk: &Talk, by: By) -> Result<(SystemTime, SystemTime)> {
     let settings = settings(town)?;
     let policy = blocking(&settings)?;
     let stop = policy::stop(&policy, &settings, &entrances(&["br-guest", "br-lan", "guest1", "lan1"])?);
@@ -235,7 +252,7 @@ fn block(town: &Town, by: By) -> Result<(SystemTime, SystemTime)> {
                 .block_on(&runtime, async { Router::open()?.end_offloading().await })?;
             counts_from = SystemTime::now();
         }
-        std::thread::sleep(Duration::from_millis(500));
+        talk.goes_on(60)?;
         let stance = Stance::Blocked { api: true };
         conntrack::delete_unfit(|flow| {
             policy::flows::fits(flow, &stance, &settings, &Facts::default(), false)
@@ -268,12 +285,12 @@ fn locked(town: &mut Town) -> Result<String> {
     for devices in [PORTS, BRIDGES] {
         town.fresh()?;
         town.start()?;
-        let _talk = talking(town, devices)?;
+        let talk = talking(town, devices)?;
         let commits = Commits::watch(&town.house.router)?;
         let position = town.wan.position();
         town.does(&["lockdown", "on"])?;
         let (returned, quiet) = (SystemTime::now(), town.wan.position());
-        std::thread::sleep(Duration::from_secs(1));
+        talk.goes_on(60)?;
         let committed = commits.first("nft")?;
         let counts = after(town, position, committed)?;
         ensure!(counts == [0; FLOWS], "{devices}: {counts:?} frames after the commit");
@@ -299,6 +316,7 @@ fn tunnelled(town: &mut Town) -> Result<String> {
     let commits = Commits::watch(&town.house.router)?;
     let position = town.wan.position();
     connect(town, "r1")?;
+    talk.goes_on(30)?;
     let counts = after(town, position, commits.first("nft")?)?;
     ensure!(counts == [0; FLOWS], "{counts:?} frames in plaintext after the commit");
     drop((talk, commits));
