@@ -97,7 +97,9 @@ fn open() -> Result<OwnedFd> {
 }
 
 fn read_all(socket: &OwnedFd, seen: &Mutex<Vec<Commit>>, stop: &AtomicBool) {
-    let priority = libc::sched_param { sched_priority: 50 };
+    // SAFETY: zero is a valid value of every field; musl has more of them than glibc.
+    let mut priority: libc::sched_param = unsafe { std::mem::zeroed() };
+    priority.sched_priority = 50;
     // SAFETY: a whole sched_param; 0 is this thread. Without it the times are only later.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
     let mut buffer = vec![0_u8; 1 << 16];
