@@ -166,7 +166,7 @@ pub(crate) struct Cell {
 /// All cells (`HOME_ALL` set), or those that the seed chooses.
 pub(crate) fn cells(seed: u64) -> Vec<Cell> {
     /// Of this many, one.
-    const SHARDS: usize = 5;
+    const SHARDS: usize = 8;
     let all = FAULTS.iter().flat_map(|fault| Stance::ALL.map(|stance| Cell { fault, stance }));
     if std::env::var_os("HOME_ALL").is_some() {
         return all.collect();
