@@ -164,7 +164,7 @@ fn nested(bytes: &mut Vec<u8>, kind: u16, inside: impl FnOnce(&mut Vec<u8>)) {
 fn chain_payload(table: &Table, chain: &Chain) -> Vec<u8> {
     let mut payload = name(1, table.name);
     string(&mut payload, 3, &chain.name);
-    if let Some(Hook { number: hook, priority, device }) = &chain.hook {
+    if let Some(Hook { number: hook, priority, device, .. }) = &chain.hook {
         nested(&mut payload, 4, |hook_payload| {
             number(hook_payload, 1, *hook);
             put(hook_payload, 2, &priority.to_be_bytes());

@@ -120,7 +120,7 @@ impl Guard {
         let mut forwarded: Vec<Rule> =
             self.lan.iter().flat_map(|clause| rules::rules(clause, place)).collect();
         forwarded.push(blocked());
-        let hook = Hook { number: POSTROUTING, priority: LAST, device: None };
+        let hook = Hook { number: POSTROUTING, priority: LAST, device: None, index: None };
         Table {
             family: libc::NFPROTO_INET as u8,
             name: GUARD,
@@ -147,7 +147,8 @@ impl Guard {
         let mut chains = vec![chain("ip", None, ip)];
         for uplink in &self.uplinks {
             let device = Some(uplink.name.clone());
-            let hook = Hook { number: EGRESS_HOOK, priority: 0, device };
+            let index = Some(uplink.index);
+            let hook = Hook { number: EGRESS_HOOK, priority: 0, device, index };
             chains.push(chain(&format!("by_{}", uplink.name), Some(hook), link_layer(uplink)));
         }
         Some(Table { family: libc::NFPROTO_NETDEV as u8, name: EGRESS, chains })

@@ -24,6 +24,9 @@ pub struct Hook {
     pub priority: i32,
     /// In the netdev family.
     pub device: Option<IfName>,
+    /// The device's: it is not sent, but tells a device made anew, to which no chain of its
+    /// predecessor is bound (before Linux 6.16), from the former.
+    pub index: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

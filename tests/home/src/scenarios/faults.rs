@@ -105,7 +105,9 @@ static FAULTS: [Fault; 22] = [
     fault("our table is deleted", |t| nft(t, "delete table inet vpnd")),
     fault("our chains are emptied", |t| {
         nft(t, "flush chain inet vpnd output\nflush chain inet vpnd forward\nflush chain inet vpnd input\n")
-    }),
+    })
+    // What is left of them drops everything, control frames as well.
+    .wan(Wan::Cut),
     fault("somebody accepts all in our chains", |t| {
         nft(t, "insert rule inet vpnd output accept\ninsert rule inet vpnd forward accept\n")
     }),
