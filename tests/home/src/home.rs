@@ -54,6 +54,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Whether it should have come out and did not.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.leaks.is_empty() && self.case.passes.contains(&self.policy) && !self.seen
+    }
+
     /// What is wrong with it, if anything.
     #[must_use]
     pub fn fault(&self) -> Option<String> {

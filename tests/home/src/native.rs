@@ -98,5 +98,17 @@ pub fn cells_uncontrolled(
         .filter(|c| c.passes.contains(&policy) || c.blocked.contains(&policy))
         .collect();
     home.enter(policy, relay, rules)?;
-    Ok(home.run(&cases, policy, relay)?.iter().filter_map(Outcome::fault).collect())
+    let mut faults = Vec::new();
+    for outcome in home.run(&cases, policy, relay)? {
+        let Some(fault) = outcome.fault() else { continue };
+        // A machine with more to do than it can may lose a probe that must pass: what does not
+        // come out alone, either, is stopped.
+        let alone = |home: &mut Home| home.run(std::slice::from_ref(&outcome.case), policy, relay);
+        if outcome.is_lost() && alone(home)?.iter().all(|again| again.fault().is_none()) {
+            println!("     came out at the second try only: {fault}");
+            continue;
+        }
+        faults.push(fault);
+    }
+    Ok(faults)
 }
