@@ -68,7 +68,7 @@ impl Outcome {
         if let Some(leak) = self.leaks.first() {
             return Some(format!("{name}: in {state}, not listed on the WAN: {leak}"));
         }
-        if self.case.passes.contains(&self.policy) && !self.seen {
+        if self.is_lost() {
             let errors = self.errors.join("; ");
             return Some(format!("{name}: in {state} it did not come out at {place:?} {errors}"));
         }
