@@ -7,6 +7,19 @@ use anyhow::Result;
 /// What a test gets to know.
 pub type Work = Box<dyn FnOnce() -> Result<String>>;
 
+/// What must come and has not come in time: on a machine with more to do than it can, that may be
+/// the machine. Never said of what must not happen.
+#[derive(Debug)]
+pub struct Late(pub String);
+
+impl std::fmt::Display for Late {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Late {}
+
 pub struct Test {
     pub name: String,
     pub work: Work,
@@ -22,7 +35,8 @@ impl Test {
 /// Runs the tests and prints a line for each; true when all passed.
 #[must_use]
 pub fn run(tests: Vec<Test>) -> bool {
-    let (mut passed, mut failed) = (0, 0);
+    let mut passed = 0;
+    let mut failed = Vec::new();
     for test in tests {
         let start = Instant::now();
         let result = (test.work)();
@@ -38,11 +52,14 @@ pub fn run(tests: Vec<Test>) -> bool {
                 );
             }
             Err(error) => {
-                failed += 1;
-                println!("FAIL {:6.2} s  {}: {error:#}", seconds, test.name);
+                let error = format!("{error:#}");
+                println!("FAIL {:6.2} s  {}: {error}", seconds, test.name);
+                failed.push(format!("{}: {}", test.name, error.lines().next().unwrap_or_default()));
             }
         }
     }
-    println!("{passed} passed, {failed} failed");
-    failed == 0
+    // Once more, where a reader of the last lines finds them.
+    failed.iter().for_each(|line| println!("failed: {line}"));
+    println!("{passed} passed, {} failed", failed.len());
+    failed.is_empty()
 }

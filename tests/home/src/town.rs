@@ -13,6 +13,7 @@ use crate::classify::{Class, State, Tally, Uplink, classify};
 use crate::config::{Config, RelayEntry, paper_key};
 use crate::house::{House, at, ip};
 use crate::services::echo;
+use crate::suite::Late;
 use crate::vpnd::{relay_endpoint, uplink};
 use crate::wire::{Capture, Take};
 
@@ -202,7 +203,9 @@ impl Town {
                 self.daemon = None;
                 return Ok(status);
             }
-            ensure!(Instant::now() < end, "waited {limit:?} in vain for the daemon's end; {}", self.log());
+            if Instant::now() >= end {
+                bail!(Late(format!("waited {limit:?} in vain for the daemon's end; {}", self.log())));
+            }
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -320,13 +323,9 @@ impl Town {
         let said = self.say(&words)?;
         // On a machine with more to do than it can, the daemon may take longer to reply than the
         // command waits; it has the word all the same.
-        ensure!(
-            said.code == 0 || said.err.contains("did not reply"),
-            "vpnd {}: {}{}",
-            words.join(" "),
-            said.out,
-            said.err
-        );
+        if said.code != 0 && !said.err.contains("did not reply") {
+            bail!(Late(format!("vpnd {}: {}{}", words.join(" "), said.out, said.err)));
+        }
         self.until("the relay asked for is connected", LONG, |town| {
             Ok(town.word()?.0 == "connected" && (relay.is_empty() || town.relay()? == relay))
         })
@@ -377,12 +376,12 @@ impl Town {
             }
             if Instant::now() >= end {
                 let said = self.say(&["status"])?;
-                bail!(
+                bail!(Late(format!(
                     "waited {limit:?} in vain until {what}; status: {}{}\n    log: {}",
                     said.out,
                     said.err,
                     self.log()
-                );
+                )));
             }
             std::thread::sleep(Duration::from_millis(100));
         }

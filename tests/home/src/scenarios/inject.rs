@@ -6,10 +6,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 
 use super::{Way, blocked, expect};
 use crate::flood::Flood;
+use crate::suite::Late;
 use crate::town::{LONG, Town};
 
 /// A kind of system call and the error it is made to end with (strace's `inject`).
@@ -60,7 +61,14 @@ pub(crate) fn each(town: &mut Town, call: &Call, seed: u64) -> Result<String> {
     let mut restarts = 0;
     let mut number = 1 + (seed % u64::from(stride)) as u32;
     while number < MOST {
-        let (struck, sent, ended) = once(town, call, number)?;
+        let (struck, sent, ended) = once(town, call, number).or_else(|error| {
+            if !error.is::<Late>() {
+                return Err(error);
+            }
+            println!("     late, this call tried once more: {error:#}\n    log: {}", town.log());
+            // A second time is no accident.
+            once(town, call, number).map_err(|error| anyhow!("{error:#}"))
+        })?;
         if !struck {
             ensure!(failed > 0, "not one call was made to fail");
             return Ok(format!(
