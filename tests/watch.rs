@@ -331,8 +331,17 @@ fn each_change_of_the_rules_is_undone_and_told() {
     // A program of another name.
     home.rtr(&format!("cp $(readlink -f $(command -v nft)) {}/evil", home.dir.display()));
     home.undone(&format!("{}/evil flush ruleset", home.dir.display()), "was deleted", Some("evil"));
-    // The boot block's rules are as tight, but not those of the state.
-    home.undone(&home.words("block"), "table inet vpnd was deleted", Some("nft"));
+    // The boot block's rules are as tight, but not those of the state. It is told that they were in
+    // force, however quick the daemon is: here nft takes its time before it reads them back.
+    let dir = home.dir.display();
+    home.rtr(&format!("cp $(readlink -f $(command -v nft)) {dir}/slow-nft"));
+    let slowly = format!("#!/bin/sh\n[ \"$2\" = -f ] || sleep 0.5\nexec {dir}/slow-nft \"$@\"\n");
+    std::fs::write(home.dir.join("slowly"), slowly).unwrap();
+    let block = format!(
+        "chmod 755 {dir}/slowly; unshare -m sh -ec \"mount --bind {dir}/slowly $(readlink -f $(command -v nft)); exec {}\"",
+        home.words("block")
+    );
+    home.undone(&block, "table inet vpnd was deleted", Some("slow-nft"));
     // What fw4 does to its own table is its own business.
     let before = home.incidents();
     let sight = home.sight();
@@ -584,7 +593,9 @@ fn a_storm_of_rule_flushes_does_not_drown_the_daemon() {
 /// What others do to their own tables, large sets and many small changes, is none of vpnd's business.
 #[test]
 fn changes_of_other_tables_cost_little() {
-    let home = Home::blocked("");
+    let tag = std::env::temp_dir().join(format!("vpnd-others-{}", std::process::id())).display().to_string();
+    let home = Home::blocked(&counting_nft(&tag));
+    let runs = || std::fs::read_to_string(format!("{tag}-runs")).unwrap().lines().count();
     let (sight, pid) = (home.sight(), home.daemon.as_ref().unwrap().id());
     let elements: Vec<_> =
         (0..40_000).map(|n: u32| format!("10.{}.{}.{}", n >> 16, n >> 8 & 255, n & 255)).collect();
@@ -594,7 +605,7 @@ fn changes_of_other_tables_cost_little() {
     );
     std::fs::write(home.dir.join("batch"), batch).unwrap();
     std::thread::sleep(Duration::from_secs(1));
-    let (before, start) = (ticks(pid), Instant::now());
+    let (before, runs_before, start) = (ticks(pid), runs(), Instant::now());
     home.rtr(&format!("nft -f {}", home.dir.join("batch").display()));
     home.rtr(
         "i=0; while [ $i -lt 500 ]; do nft add element inet ban bad \"{ 192.0.2.1 }\"
@@ -602,10 +613,12 @@ fn changes_of_other_tables_cost_little() {
     );
     let seconds = start.elapsed().as_secs_f64();
     let share = (ticks(pid)[0] - before[0] + ticks(pid)[1] - before[1]) as f64 / seconds;
+    let looks = runs() - runs_before;
     println!(
-        "a set of 40,000 and 1,000 changes in {seconds:.1} s: the daemon and its nft take {share:.1} % of a processor"
+        "a set of 40,000 and 1,000 changes in {seconds:.1} s: the daemon and its {looks} looks by nft take {share:.1} % of a processor"
     );
-    assert!(share < 20.0, "{share}");
+    // A single message may be too large to be heard: then it looks once.
+    assert!(looks < 10, "{looks} looks");
     assert_eq!((home.incidents(), home.sight()), (0, sight), "{}", home.log());
     // And it still hears.
     home.undone("nft flush ruleset", "was deleted", Some("nft"));

@@ -67,6 +67,11 @@ impl Inputs {
         Ok(inputs)
     }
 
+    /// Whether another process of vpnd's is putting rules in force just now.
+    pub fn is_somebody_applying(&self) -> bool {
+        self.run.is_applying()
+    }
+
     /// Reads the configuration; the bytes are those that were read, unless somebody writes without
     /// end.
     pub fn read(&self) -> Read {

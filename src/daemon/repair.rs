@@ -16,8 +16,14 @@ use super::incidents::{By, Layer};
 
 /// After one repair to the next: five a second at the most.
 const PAUSE: Duration = Duration::from_millis(200);
-/// And so many times as long as the repair took: a fifth of the time at the most.
+/// And so many times as long as the repair took: a fifth of the time at the most. A slow one, where
+/// nft was hindered, must not keep the next one off for long.
 pub(super) const REST: u32 = 4;
+const REST_MOST: Duration = Duration::from_secs(4);
+/// `vpnd block` reads back what it loaded, which is as tight as what it replaces: for so long at the
+/// most that is left to it, and looked at again so often.
+const COURTESY: Duration = Duration::from_secs(5);
+const GLANCE: Duration = Duration::from_millis(20);
 /// `PID_MAX_LIMIT` of linux/threads.h: a netlink port above is no process's number.
 const PID_MOST: u32 = 4 << 20;
 
@@ -36,7 +42,7 @@ impl Pace {
 
     /// One that began at `start` is done.
     pub fn done(&mut self, start: Instant) {
-        self.0 = Instant::now() + PAUSE.max(start.elapsed() * REST);
+        self.0 = Instant::now() + (start.elapsed() * REST).clamp(PAUSE, REST_MOST);
     }
 }
 
@@ -162,6 +168,11 @@ impl Daemon {
         }
         self.repair.due = self.repair.pace.wait();
         if self.repair.due.is_some() {
+            return;
+        }
+        let late = self.repair.since.is_some_and(|since| since.elapsed() > COURTESY);
+        if !late && self.inputs.is_somebody_applying() {
+            self.repair.due = Some(Instant::now() + GLANCE);
             return;
         }
         let start = Instant::now();

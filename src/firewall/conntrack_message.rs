@@ -1,10 +1,10 @@
 //! ctnetlink on the wire, as far as listing and deleting connections needs it.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 
 use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
 
+use super::attribute::{NESTED, attributes, be16, be32, ip, put};
 use crate::policy::flows::{Flow, Tuple};
 
 /// linux/netfilter/nfnetlink.h: the subsystem is the high byte of a message's type.
@@ -15,11 +15,6 @@ const MSG_GET: u16 = SUBSYSTEM | 1;
 const MSG_DELETE: u16 = SUBSYSTEM | 2;
 /// `struct nfgenmsg`: family, version, resource id.
 const GENERIC_HEADER: usize = 4;
-
-const NLA_HEADER: usize = 4;
-const NLA_F_NESTED: u16 = 1 << 15;
-/// Less NLA_F_NESTED and NLA_F_NET_BYTEORDER (linux/netlink.h).
-const NLA_TYPE_MASK: u16 = 0x3fff;
 
 /// `enum ctattr_type`.
 const CTA_TUPLE_ORIG: u16 = 1;
@@ -94,7 +89,7 @@ impl Entry {
 
     fn delete_attributes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        put(&mut bytes, CTA_TUPLE_ORIG | NLA_F_NESTED, &self.original);
+        put(&mut bytes, CTA_TUPLE_ORIG | NESTED, &self.original);
         if let Some(zone) = &self.zone {
             put(&mut bytes, CTA_ZONE, zone);
         }
@@ -149,26 +144,6 @@ impl NetlinkDeserializable for Message {
     }
 }
 
-/// The attributes (`struct nlattr`, in the machine's byte order) up to the first malformed one.
-pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = usize::from(u16::from_ne_bytes(bytes.get(0..2)?.try_into().ok()?));
-        let kind = u16::from_ne_bytes(bytes.get(2..4)?.try_into().ok()?) & NLA_TYPE_MASK;
-        let value = bytes.get(NLA_HEADER..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    })
-}
-
-pub(super) fn put(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    // What is written was read from an attribute, whose length fits.
-    let length = u16::try_from(NLA_HEADER + value.len()).unwrap_or(u16::MAX);
-    bytes.extend(length.to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-}
-
 /// Protocol, addresses and ports of a CTA_TUPLE_*.
 fn tuple(bytes: &[u8]) -> Option<(u8, Tuple)> {
     let (mut source, mut destination, mut protocol) = (None, None, None);
@@ -201,21 +176,6 @@ fn tuple(bytes: &[u8]) -> Option<(u8, Tuple)> {
     Some((protocol?, tuple))
 }
 
-pub(super) fn ip(bytes: &[u8]) -> Option<IpAddr> {
-    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
-        return Some(v4.into());
-    }
-    <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
-}
-
-pub(super) fn be16(bytes: &[u8]) -> Option<u16> {
-    bytes.try_into().ok().map(u16::from_be_bytes)
-}
-
-pub(super) fn be32(bytes: &[u8]) -> Option<u32> {
-    bytes.try_into().ok().map(u32::from_be_bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -229,8 +189,8 @@ mod tests {
         put(&mut proto, CTA_PROTO_NUM, &[17]);
         put(&mut proto, CTA_PROTO_SRC_PORT, &[0x12, 0x34]);
         put(&mut proto, CTA_PROTO_DST_PORT, &[0, 53]);
-        put(&mut tuple, CTA_TUPLE_IP | NLA_F_NESTED, &ip);
-        put(&mut tuple, CTA_TUPLE_PROTO | NLA_F_NESTED, &proto);
+        put(&mut tuple, CTA_TUPLE_IP | NESTED, &ip);
+        put(&mut tuple, CTA_TUPLE_PROTO | NESTED, &proto);
         tuple
     }
 

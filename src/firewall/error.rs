@@ -14,6 +14,8 @@ pub enum Error {
     Killed { what: &'static str },
     #[error("{what}: nft refused (exit code {code}): {stderr}")]
     Refused { what: &'static str, code: i32, stderr: String },
+    #[error("{what}: the kernel refused: {source}")]
+    Kernel { what: &'static str, source: std::io::Error },
     #[error("{what}: nft's answer cannot be read: {why}")]
     Unreadable { what: &'static str, why: String },
     #[error(

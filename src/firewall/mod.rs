@@ -4,6 +4,7 @@
 //! in which a compiled and a listed ruleset are compared and hashed; `text.rs` prints it as a
 //! person would write it; [`evaluate`] runs packets through it; [`Nft`] talks to the kernel through the `nft` program.
 
+mod attribute;
 mod base;
 mod child;
 mod compile;
@@ -20,6 +21,7 @@ pub mod nflog;
 pub mod nflog_message;
 mod nfnetlink;
 mod nft;
+mod nftables_message;
 mod normal;
 mod ruleset;
 mod statement;

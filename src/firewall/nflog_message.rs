@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use crate::policy::Row;
 
+use super::attribute::{attributes, be16, be32, ip, put};
 use super::base::{LOG_GROUP, LOG_PREFIX};
-use super::conntrack_message::{attributes, be16, be32, ip, put};
 pub use super::evaluate::Hook;
 
 const SUBSYSTEM: u16 = (libc::NFNL_SUBSYS_ULOG as u16) << 8;

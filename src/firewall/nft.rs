@@ -245,7 +245,7 @@ impl Nft {
         let table = match self.listing() {
             Ok(table) => table,
             Err(error) => {
-                let missing = matches!(self.exists(), Ok(false));
+                let missing = matches!(Self::exists(), Ok(false));
                 return Err(if missing {
                     "table inet vpnd is missing".to_owned()
                 } else {
@@ -285,7 +285,7 @@ impl Nft {
     }
 
     fn listed(&self) -> Result<Option<Listed>, Error> {
-        if self.exists()? { self.listing().map(Some) } else { Ok(None) }
+        if Self::exists()? { self.listing().map(Some) } else { Ok(None) }
     }
 
     /// The table, which is there.
@@ -296,13 +296,12 @@ impl Nft {
         Ok(Listed { text: output.stdout, normal })
     }
 
-    /// Asked apart from listing: an absent table and a failure have the same exit code. As text: in
-    /// JSON nft 1.0.6 prints freed memory, or nothing, for a table with a single flag, as the guard's is
-    /// once its owner died.
-    fn exists(&self) -> Result<bool, Error> {
-        let output = self.run(&["list", "tables"], String::new(), "listing tables")?;
-        let ours = format!("table inet {TABLE}");
-        Ok(output.stdout.split(|byte| *byte == b'\n').any(|line| line == ours.as_bytes()))
+    /// Asked apart from listing: an absent table and a failure have the same exit code. Not by nft:
+    /// nft 1.0.6 reads every set of every table to list their names, and begins anew with each change
+    /// that anybody makes meanwhile.
+    fn exists() -> Result<bool, Error> {
+        nfnetlink::has_table(TABLE)
+            .map_err(|source| Error::Kernel { what: "looking for table inet vpnd", source })
     }
 
     fn run(&self, args: &[&str], input: String, what: &'static str) -> Result<Output, Error> {

@@ -2,7 +2,7 @@
 //! net/netfilter/nf_tables_api.c): the changes of one transaction, then a message that closes it and names the
 //! process. Pure.
 
-use super::conntrack_message::{attributes, be32};
+use super::attribute::{attributes, be32};
 
 const SUBSYSTEM: u16 = (libc::NFNL_SUBSYS_NFTABLES as u16) << 8;
 /// `enum nf_tables_msg_types`, as far as a change of a table's content comes with them.

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
-use super::message::{self, Answer, NEWTABLE, OWNER, PERSIST, Requests};
+use super::message::{self, OWNER, PERSIST};
 use super::table::Table;
 use super::{EGRESS, GUARD};
+use crate::firewall::nftables_message::{self as nftables, Answer, NEWTABLE, Requests};
 
 /// Bytes: a dump comes in datagrams of at most 32 KiB.
 const DATAGRAM: usize = 64 * 1024;
@@ -134,7 +135,7 @@ impl Keeper {
         if found.owner != self.port {
             taken(name, found.owner)?;
         }
-        match transact(&self.socket, name, &message::remove(family, name)) {
+        match transact(&self.socket, name, &nftables::remove(family, name)) {
             Err(Error::Refused { source, .. }) if is_race(&source) => Ok(()),
             result => result,
         }
@@ -171,7 +172,7 @@ pub fn standing() -> Result<Standing, Error> {
     let egress = held(libc::NFPROTO_NETDEV, EGRESS)?;
     let mut devices = Vec::new();
     if egress.is_some() {
-        let requests = message::get_chains(libc::NFPROTO_NETDEV as u8);
+        let requests = nftables::get_chains(libc::NFPROTO_NETDEV as u8);
         for answer in ask(&socket, EGRESS, &requests)? {
             match answer {
                 Answer::Chain { table, device } if table == EGRESS => {
@@ -221,7 +222,7 @@ struct Found {
 }
 
 fn look(socket: &Socket, family: u8, name: &'static str) -> Result<Option<Found>, Error> {
-    match ask(socket, name, &message::get_table(family, name)) {
+    match ask(socket, name, &nftables::get_table(family, name)) {
         Ok(answers) => Ok(answers.into_iter().find_map(|answer| match answer {
             Answer::Table { flags, owner } => Some(Found { flags, owner }),
             _ => None,
@@ -271,7 +272,7 @@ fn ask(socket: &Socket, table: &'static str, requests: &Requests) -> Result<Vec<
 fn receive(socket: &Socket) -> io::Result<Option<Vec<Answer>>> {
     let mut buffer = Vec::with_capacity(DATAGRAM);
     match retry(|| socket.recv(&mut buffer, 0)) {
-        Ok(_) => Ok(Some(message::read(&buffer))),
+        Ok(_) => Ok(Some(nftables::read(&buffer))),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(error),
     }

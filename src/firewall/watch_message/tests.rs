@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::conntrack_message::put;
+use super::super::attribute::put;
 use super::*;
 
 const OURS: u32 = 4711;
