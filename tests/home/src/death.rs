@@ -65,9 +65,17 @@ static NATIVE: [Transition; 10] = [
     transition("the end of disarm --for", Way::Closes, paused, |_| Ok(()), "blocked"),
 ];
 
-static GUEST: [Transition; 5] = [
+static GUEST: [Transition; 6] = [
     transition("connect", Way::Stays, locked, |town| say(town, &["connect", "r1"]), "connected"),
     transition("a change of relay", Way::Stays, tunnel, |town| say(town, &["connect", "r2"]), "connected"),
+    // The session with it is given up: the peer is removed and set again.
+    transition(
+        "a reconnect to the same relay",
+        Way::Stays,
+        tunnel,
+        |town| say(town, &["reconnect"]),
+        "connected",
+    ),
     transition("a start with a tunnel", Way::Stays, left_tunnel, Town::launch, "connected"),
     transition("disconnect under lockdown", Way::Stays, tunnel, |town| say(town, &["disconnect"]), "blocked"),
     transition("disconnect", Way::Opens, open_tunnel, |town| say(town, &["disconnect"]), "open"),
