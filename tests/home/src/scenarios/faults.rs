@@ -146,7 +146,10 @@ static FAULTS: [Fault; 22] = [
     }),
     fault("the daemon is killed", Town::kill).then(Town::start_as_it_is),
     fault("the daemon is stopped for some seconds", |t| t.signal(libc::SIGSTOP)).then(continued),
-    fault("conntrack is full", |t| conntrack_max(t, "10")).then(|t| conntrack_max(t, "65536")),
+    fault("conntrack is full", |t| conntrack_max(t, "10"))
+        .then(|t| conntrack_max(t, "65536"))
+        // The router's own packets find no place, control frames among them.
+        .wan(Wan::Cut),
     fault("the configuration is corrupted", |t| reloaded(t, Some("config vpnd 'main"))).then(configured),
     fault("the configuration is removed", |t| reloaded(t, None)).then(configured),
 ];
