@@ -16,8 +16,8 @@ use super::incidents::{By, Layer};
 
 /// After one repair to the next: five a second at the most.
 const PAUSE: Duration = Duration::from_millis(200);
-/// And so many times as long as the repair took: a fifth of the time at the most. A slow one, where
-/// nft was hindered, must not keep the next one off for long.
+/// And so many times as long as the repair took, a fifth of the time at the most; but where nft was
+/// hindered, a repair that took long must not keep the next one off for so much longer.
 pub(super) const REST: u32 = 4;
 const REST_MOST: Duration = Duration::from_secs(4);
 /// `vpnd block` reads back what it loaded, which is as tight as what it replaces: for so long at the

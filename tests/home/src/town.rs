@@ -324,7 +324,12 @@ impl Town {
         // On a machine with more to do than it can, the daemon may take longer to reply than the
         // command waits; it has the word all the same.
         if said.code != 0 && !said.err.contains("did not reply") {
-            bail!(Late(format!("vpnd {}: {}{}", words.join(" "), said.out, said.err)));
+            let told = format!("vpnd {}: exit {}: {}{}", words.join(" "), said.code, said.out, said.err);
+            // A relay that did not answer in time; anything else it says is no matter of time.
+            if ["not connected yet", "tries again by itself"].iter().any(|late| said.err.contains(late)) {
+                bail!(Late(told));
+            }
+            bail!(told);
         }
         self.until("the relay asked for is connected", LONG, |town| {
             Ok(town.word()?.0 == "connected" && (relay.is_empty() || town.relay()? == relay))

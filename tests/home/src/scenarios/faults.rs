@@ -159,11 +159,11 @@ static FAULTS: [Fault; 22] = [
 pub(crate) fn any(town: &mut Town, random: &mut fastrand::Rng) -> (&'static str, Result<()>) {
     let harmless: Vec<&Fault> = FAULTS.iter().filter(|fault| fault.wan == Wan::Stays).collect();
     let fault = harmless[random.usize(..harmless.len())];
-    let overlapping = std::env::var_os("HOME_ALL").is_some();
-    let mended = |town: &mut Town| {
-        if overlapping { Ok(()) } else { town.until("our rules are in force", LONG, in_force) }
-    };
-    (fault.name, fault.happen(town).and_then(|()| mended(town)))
+    let mut outcome = fault.happen(town);
+    if outcome.is_ok() && std::env::var_os("HOME_ALL").is_none() {
+        outcome = town.until("our rules are in force", LONG, in_force);
+    }
+    (fault.name, outcome)
 }
 
 /// A fault in a state: name and work.
