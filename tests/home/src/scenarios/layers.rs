@@ -29,7 +29,7 @@ pub(crate) fn scenarios() -> Vec<(&'static str, Scenario)> {
 const FLUSH: &str = "nft list tables | while read -r table; do nft delete $table; done; nft flush ruleset";
 
 /// Linux 6.9 and later know the flag.
-fn persists() -> Result<bool> {
+pub(super) fn persists() -> Result<bool> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);
     let mut next =

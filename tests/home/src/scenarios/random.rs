@@ -1,7 +1,7 @@
 //! Random words of a person, relays that fail, faults of every kind: under a flood, and not one
 //! unlisted frame.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
@@ -29,18 +29,19 @@ pub(crate) fn transitions(town: &mut Town, seed: u64, count: usize) -> Result<St
     // Enforcing from here on: nothing that follows opens.
     town.does(&["lockdown", "on"])?;
     town.until_word("blocked", LONG)?;
+    // What left before is an open router's (a relay of the last test, say, is told that nobody listens).
+    town.wan.clear();
     let (mut verified, mut frames, mut lan, mut router) = (0, 0, 0, 0);
     let mut done = 0;
     while done < count {
         let steps = EACH.min(count - done);
-        let (flown, times) = some(town, &mut random, steps).map_err(|error| {
+        let seen = some(town, &mut random, steps).map_err(|error| {
             error.context(format!("in transitions {} to {} with seed {seed}", done + 1, done + steps))
         })?;
-        let states = [town.tunnelled(), blocked()].concat();
-        frames += town.judged(0, &states)?.0.values().sum::<usize>();
         town.wan.clear();
-        (lan, router) = (lan + u64::from(flown.lan), router + u64::from(flown.router));
-        verified += times;
+        (lan, router) = (lan + u64::from(seen.flown.lan), router + u64::from(seen.flown.router));
+        frames += seen.frames;
+        verified += seen.verified;
         done += steps;
         if count > EACH {
             println!("     {done} transitions: {verified} times connected, {frames} frames, none unlisted");
@@ -56,24 +57,39 @@ pub(crate) fn transitions(town: &mut Town, seed: u64, count: usize) -> Result<St
     ))
 }
 
-/// Some steps under one flood; how often a tunnel was verified.
-fn some(town: &mut Town, random: &mut fastrand::Rng, steps: usize) -> Result<(Flown, usize)> {
+/// What some steps came to.
+struct Seen {
+    flown: Flown,
+    /// How often a tunnel was verified after a step.
+    verified: usize,
+    /// On the WAN's wire, each of them listed.
+    frames: usize,
+}
+
+/// Some steps under one flood.
+fn some(town: &mut Town, random: &mut fastrand::Rng, steps: usize) -> Result<Seen> {
     let position = town.wan.position();
     let flood = Flood::start(&town.house, 100)?;
+    let since = Instant::now();
     let mut told = Vec::new();
     let mut verified = 0;
     let mut result = Ok(());
     for _ in 0..steps {
+        let at = since.elapsed().as_secs_f32();
         let (word, outcome) = step(town, random)?;
-        told.push(word);
+        told.push(format!("+{at:.3} s {word}"));
         result = outcome;
         if result.is_err() {
             break;
         }
         verified += usize::from(town.word()?.0 == "connected");
     }
-    let flown = flood.stop(&town.wan, position)?;
-    result.map(|()| (flown, verified)).map_err(|error| error.context(format!("after {told:?}")))
+    let flown = flood.stop(&town.wan, position);
+    let states = [town.tunnelled(), blocked()].concat();
+    // Whatever else failed: what left is the worse news.
+    let frames = town.judged(0, &states).map(|tally| tally.0.values().sum::<usize>());
+    let seen = frames.and_then(|frames| result.and_then(|()| Ok(Seen { flown: flown?, verified, frames })));
+    seen.map_err(|error| error.context(format!("after {told:#?}")))
 }
 
 fn step(town: &mut Town, random: &mut fastrand::Rng) -> Result<(String, Result<()>)> {
@@ -99,10 +115,7 @@ fn step(town: &mut Town, random: &mut fastrand::Rng) -> Result<(String, Result<(
             let (name, outcome) = super::faults::any(town, random);
             (name.to_owned(), outcome)
         }
-        _ => {
-            town.kill()?;
-            ("kill".into(), town.start_as_it_is())
-        }
+        _ => ("kill".into(), super::faults::killed(town)),
     };
     std::thread::sleep(Duration::from_millis(random.u64(0..400)));
     Ok((word, outcome))
