@@ -118,6 +118,7 @@ pub fn chain_of(way: Way) -> &'static str {
         Way::ForwardedSyn => "forwarded_syn",
         Way::TunnelDestinationNat => "dstnat",
         Way::TunnelSourceNat => "srcnat",
+        Way::LeavingByTunnel => "leaving_by_tunnel",
         Way::ForeignSource => "foreign_source",
     }
 }

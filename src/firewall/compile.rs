@@ -49,6 +49,11 @@ fn frame(what: &str) -> String {
     format!("{} {what}", Row::Default.number())
 }
 
+/// Into the chain of a way, and back out of it where it decides nothing.
+fn jump(way: Way) -> Stmt {
+    Statement::Jump(JumpTarget { target: chain_of(way).into() })
+}
+
 impl Compiler<'_> {
     fn has(&self, way: Way) -> bool {
         self.policy.on(way).next().is_some()
@@ -262,9 +267,6 @@ impl Compiler<'_> {
             self.rule(chain, rule, "nothing else is forwarded from the LAN");
         }
         self.rule(chain, vec![goto(base::BLOCKED_WAN)], "nothing else is forwarded");
-        if self.has(Way::ForwardedSyn) {
-            self.segments();
-        }
     }
 
     /// One lookup for all that is forwarded between LAN and tunnel, and from LAN to LAN.
@@ -292,7 +294,13 @@ impl Compiler<'_> {
         let map = base::verdicts(key, entries);
         self.rules.extend(map.map(|map| base::rule(chain, vec![map], frame("by zones"))));
         for way in ways {
+            if way != Way::LanToLan {
+                self.segments(chain_of(way));
+            }
             self.way(way, Some(vec![goto(base::refusal(way, Row::Default))]));
+        }
+        if zones.tunnel.is_some() {
+            self.way(Way::ForwardedSyn, None);
         }
     }
 
@@ -303,14 +311,10 @@ impl Compiler<'_> {
     }
 
     /// Only a packet that opens a TCP connection names a segment size.
-    fn segments(&mut self) {
-        let chain = "forward_mangle";
-        self.chain(chain, NfChainType::Filter, NfHook::Forward, base::MANGLE, NfChainPolicy::Accept);
+    fn segments(&mut self, chain: &'static str) {
         let flags = Expr::List(vec![expr::word("syn"), expr::word("rst")]);
         let opens = expr::is(expr::and(expr::field("tcp", "flags"), flags), expr::word("syn"));
-        let target = JumpTarget { target: chain_of(Way::ForwardedSyn).into() };
-        self.rule(chain, vec![opens, Statement::Jump(target)], "TCP connections that open");
-        self.way(Way::ForwardedSyn, None);
+        self.rule(chain, vec![opens, jump(Way::ForwardedSyn)], "TCP connections that open");
     }
 
     fn translation(&mut self) {
@@ -336,6 +340,12 @@ impl Compiler<'_> {
         let chain = "postrouting_late";
         self.chain(chain, NfChainType::Filter, NfHook::Postrouting, base::LATE, NfChainPolicy::Accept);
         let lan = self.policy.zones().lan_devices();
+        if let Some(tunnel) = self.policy.zones().tunnel.clone() {
+            let by_tunnel = expr::is(expr::meta(MetaKey::Oifname), expr::device(&tunnel));
+            let comment = format!("{} leaving by the tunnel", Row::Source.number());
+            self.rules.push(base::rule(chain, vec![by_tunnel, jump(Way::LeavingByTunnel)], comment));
+            self.way(Way::LeavingByTunnel, None);
+        }
         let elsewhere = base::leaves_by_none_of(self.lo_and(&[&lan]));
         let foreign = expr::is_not(expr::source_type_on_output_device(), expr::word("local"));
         let check = vec![elsewhere, foreign, goto(chain_of(Way::ForeignSource))];

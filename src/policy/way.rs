@@ -29,6 +29,8 @@ pub enum Way {
     TunnelDestinationNat,
     /// First packets of flows that leave by the tunnel.
     TunnelSourceNat,
+    /// Leaving by the tunnel, after NAT.
+    LeavingByTunnel,
     /// Leaving by a WAN or tunnel device, after NAT, with a source that is not the device's own.
     ForeignSource,
 }
@@ -53,6 +55,7 @@ impl Way {
         Self::ForwardedSyn,
         Self::TunnelDestinationNat,
         Self::TunnelSourceNat,
+        Self::LeavingByTunnel,
         Self::ForeignSource,
     ];
 
@@ -78,6 +81,7 @@ impl Way {
             Self::ForwardedSyn => "connections that open",
             Self::TunnelDestinationNat => "arriving by the tunnel",
             Self::TunnelSourceNat => "leaving by the tunnel",
+            Self::LeavingByTunnel => "leaving by the tunnel, translated",
             Self::ForeignSource => "leaving by WAN or tunnel",
         }
     }

@@ -3,14 +3,14 @@
 
 use ipnet::IpNet;
 
-use crate::policy::Way::{ArrivingFromLan, ArrivingFromWan, ForeignSource};
+use crate::policy::Way::{ArrivingFromLan, ArrivingFromWan, ForeignSource, LeavingByTunnel};
 use crate::policy::compose::Composer;
 use crate::policy::draft::{allow, drop_silently, host};
 use crate::policy::nets::{
     ALL_MLDV2_ROUTERS, ALL_ROUTERS, BROADCAST, MULTICAST_V6, SOLICITED_NODE, UNSPECIFIED_V4, UNSPECIFIED_V6,
 };
 use crate::policy::row::Row;
-use crate::policy::stance::Stance;
+use crate::policy::stance::{Stance, TunnelStance};
 use crate::policy::zones::tunnel_of;
 
 use super::neighbours::{
@@ -29,6 +29,12 @@ pub fn tunnel_address(c: &mut Composer<'_>, stance: &Stance) {
             .on(ArrivingFromWan)
             .to(addresses),
     );
+}
+
+/// What nearly every packet in the tunnel has; others' sources are looked up, which takes longer.
+pub fn tunnel_own(c: &mut Composer<'_>, tunnel: &TunnelStance) {
+    let own = tunnel.addresses.iter().map(|net| host(net.addr()));
+    c.add(allow(Row::Source, "the tunnel's own address").on(LeavingByTunnel).from(own));
 }
 
 /// Who has no address yet may ask for one (2.3), look whether it is taken, and say which groups

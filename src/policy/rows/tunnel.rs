@@ -16,6 +16,7 @@ pub fn both_ways(c: &mut Composer<'_>, tunnel: &TunnelStance) {
     into(c, tunnel);
     out_of(c);
     forwards(c, tunnel);
+    super::source::tunnel_own(c, tunnel);
 }
 
 fn into(c: &mut Composer<'_>, tunnel: &TunnelStance) {

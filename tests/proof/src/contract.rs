@@ -233,6 +233,9 @@ impl Writer<'_> {
         let standing = tunnel.into_iter().flat_map(|tunnel| &tunnel.addresses);
         let own: Vec<IpNet> = configured.chain(standing).map(|net| net.addr().into()).collect();
         self.say(At::Arriving, Row::Source, Say::Silent, vec![Is::To(own)]);
+        let tunnels: Vec<IpNet> =
+            tunnel.into_iter().flat_map(|tunnel| &tunnel.addresses).map(|net| net.addr().into()).collect();
+        self.allow(At::TunnelSource, Row::Source, vec![Is::From(tunnels)]);
         let late = At::ForeignSource;
         let nobody4 = || from(&["0.0.0.0/32"]);
         let nobody6 = || from(&["::/128"]);

@@ -287,6 +287,14 @@ pub const ERRORS: &[TableError] = &[
         make: |c| say(c, At::ForeignSource, Row::Source, Say::Allow),
     },
     TableError {
+        what: "3.7 the tunnel's address is nobody's",
+        make: |c| omit(c, At::TunnelSource, Row::Source),
+    },
+    TableError {
+        what: "3.7 any source leaves by the tunnel",
+        make: |c| forget(c, At::TunnelSource, Row::Source, |is| matches!(is, Is::From(_))),
+    },
+    TableError {
         what: "3.7 no address yet, and asks for anything",
         make: |c| {
             forget(c, At::ForeignSource, Row::NeighbourDiscovery, |is| {

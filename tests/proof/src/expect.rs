@@ -371,6 +371,9 @@ impl Way<'_> {
         if translated || self.in_set(Dim::SourceType, local) {
             return (Outcome::Allowed, row, entry);
         }
+        if self.to == Some(Zone::Tunnel) && self.first(At::TunnelSource).is_some() {
+            return (Outcome::Allowed, row, entry);
+        }
         match self.first(At::ForeignSource) {
             Some((_, say, _)) if say.allows() => (Outcome::Allowed, row, entry),
             other => (Outcome::Silent, Row::Source, other.map(|(entry, _, _)| entry)),

@@ -210,6 +210,9 @@ impl Home {
         if matches!(to, Some(Zone::Tunnel | Zone::Wan)) {
             places.push(At::ForeignSource);
         }
+        if to == Some(Zone::Tunnel) {
+            places.push(At::TunnelSource);
+        }
         for at in places {
             self.table.said_at(at).hash(&mut hasher);
         }

@@ -50,7 +50,6 @@ pub const LIST: &[Equal] = &[
     equal("wan_to_lan: 0.0", "dropped", "the chain's policy drops silently as well"),
     equal("wan_to_router: 0.0", "dropped", "the chain's policy drops silently as well"),
     equal("refuse_silently: 0.0", "dropped", "the chain's policy drops silently as well"),
-    equal("forward_mangle: 0.0", "jump forwarded_syn -> goto forwarded_syn", "nothing stands after the jump"),
     equal("prerouting_raw: 0.0 by zone", "-> eth9", "without relays and services LAN and WAN are asked the same before conntrack"),
     equal("prerouting_raw: 0.0 by zone", "without", "without relays and services LAN and WAN are asked the same before conntrack"),
     equal("arriving_from_wan: 2.9", "saddr", "what is marked beyond the listed source is not let in"),

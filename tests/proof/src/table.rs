@@ -32,6 +32,8 @@ pub enum At {
     TunnelLan,
     LanWan,
     WanLan,
+    /// Leaving by the tunnel.
+    TunnelSource,
     /// Leaving with a source of another device.
     ForeignSource,
 }

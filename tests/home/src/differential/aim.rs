@@ -69,9 +69,8 @@ fn way(chain: &str, random: &mut Rng) -> (End, End) {
         "tunnel_to_lan" => (tunnel, forwarding),
         "lan_to_wan" => (forwarding, wan),
         "wan_to_lan" => (wan, forwarding),
-        "forward_mangle" | "forwarded_syn" => {
-            choose(&[(forwarding, tunnel), (tunnel, forwarding), (any, lan)], random)
-        }
+        "leaving_by_tunnel" => choose(&[(forwarding, tunnel), (End::Router, tunnel)], random),
+        "forwarded_syn" => choose(&[(forwarding, tunnel), (tunnel, forwarding)], random),
         "refuse_lan" => choose(&[(lan, wan), (lan, group), (lan, lan)], random),
         "refuse_silently" => {
             choose(&[(wan, lan), (group, lan), (group, End::Router), (wan, End::Router)], random)
