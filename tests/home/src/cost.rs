@@ -8,6 +8,7 @@
 //! Both ends are packet sockets on veth pairs, so that hardly anything but the router's work is
 //! measured. vpnd0 is a veth: WireGuard's cryptography would hide the rules' cost.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, bail};
@@ -63,6 +64,8 @@ pub enum Rules {
     Masquerade,
     /// The same, once more: how far two equal routers seem apart.
     MasqueradeAgain,
+    /// And vpnd's base chains, without a rule: what any filter at these hooks costs.
+    Hooks,
     /// And vpnd's rules of a plain home.
     Vpnd,
     /// With 5,000 prefixes listed behind the WAN, and 50 LAN networks.
@@ -70,8 +73,8 @@ pub enum Rules {
 }
 
 impl Rules {
-    const ALL: [Self; 5] =
-        [Self::Nothing, Self::Masquerade, Self::MasqueradeAgain, Self::Vpnd, Self::VpndLarge];
+    const ALL: [Self; 6] =
+        [Self::Nothing, Self::Masquerade, Self::MasqueradeAgain, Self::Hooks, Self::Vpnd, Self::VpndLarge];
 
     #[must_use]
     pub fn words(self) -> &'static str {
@@ -79,6 +82,7 @@ impl Rules {
             Self::Nothing => "dropped on arrival",
             Self::Masquerade => "masquerade only",
             Self::MasqueradeAgain => "masquerade only, once more",
+            Self::Hooks => "empty chains at vpnd's hooks",
             Self::Vpnd => "vpnd, connected",
             Self::VpndLarge => "vpnd, 5,000 listed prefixes, 50 LANs",
         }
@@ -195,7 +199,9 @@ impl Row {
             ));
         }
         self.router.nft(MASQUERADE)?;
-        if let Some(ruleset) = rules.ruleset()? {
+        if rules == Rules::Hooks {
+            self.router.nft(&hooks(&firewall::compile(&connected(1, 0)?))?)?;
+        } else if let Some(ruleset) = rules.ruleset()? {
             self.router.pipe("nft", &["-j", "-f", "-"], &ruleset.to_json())?;
         }
         Ok(())
@@ -227,6 +233,25 @@ impl Row {
     fn arrived(&self) -> Result<u64> {
         Ok(received(&self.client)? + received(&self.far)?)
     }
+}
+
+/// The ruleset's base chains, without a rule and with nothing dropped.
+fn hooks(ruleset: &Ruleset) -> Result<String> {
+    let mut text = String::from("table inet hooks {\n");
+    for chain in ruleset.chains() {
+        let (Some(kind), Some(hook), Some(priority)) = (chain._type, chain.hook, chain.prio) else {
+            continue;
+        };
+        let word = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let (kind, hook) = (word(serde_json::to_value(kind)?), word(serde_json::to_value(hook)?));
+        writeln!(
+            text,
+            "chain {} {{ type {kind} hook {hook} priority {priority}; policy accept; }}",
+            chain.name
+        )?;
+    }
+    text.push('}');
+    Ok(text)
 }
 
 /// Packets that `eth0` of a namespace received.

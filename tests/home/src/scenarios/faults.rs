@@ -257,7 +257,9 @@ fn in_force(town: &Town) -> Result<bool> {
         let rules = text.split_once(&format!("chain {chain} {{")).map_or("", |(_, rest)| rest);
         rules.lines().nth(2).is_some_and(|first| first.contains(" vmap "))
     };
-    Ok(listed.status.success() && !text.contains("dormant") && ["output", "forward"].into_iter().all(zones_first))
+    Ok(listed.status.success()
+        && !text.contains("dormant")
+        && ["output", "forward"].into_iter().all(zones_first))
 }
 
 fn nft(town: &Town, rules: &str) -> Result<()> {
