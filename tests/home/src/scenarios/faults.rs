@@ -139,10 +139,10 @@ static FAULTS: [Fault; 22] = [
     .wan(Wan::Cut),
     fault("a new device with a default route", tethered).then(untethered),
     fault("DHCP brings routes (option 121)", |t| {
-        t.house.router.ip("route add 198.51.100.0/24 via 203.0.113.1 dev wan onlink
-             route add 0.0.0.0/1 via 203.0.113.1 dev wan onlink
-             route add 128.0.0.0/1 via 203.0.113.1 dev wan onlink
-             route add ::/1 via 2001:db8:203::1 dev wan onlink")
+        t.house.router.ip("route replace 198.51.100.0/24 via 203.0.113.1 dev wan onlink
+             route replace 0.0.0.0/1 via 203.0.113.1 dev wan onlink
+             route replace 128.0.0.0/1 via 203.0.113.1 dev wan onlink
+             route replace ::/1 via 2001:db8:203::1 dev wan onlink")
     }),
     fault("the daemon is killed", kill).then(Town::start_as_it_is),
     fault("the daemon is stopped for some seconds", |t| t.signal(libc::SIGSTOP)).then(continued),
