@@ -44,6 +44,8 @@ pub(super) struct Shell {
     pub unstopped: Option<String>,
     /// They are, until they are deleted.
     stopped: bool,
+    /// Some may be left: they were not deleted since the policy last changed.
+    leftovers: bool,
     pub guards: Guards,
     stance: Stance,
     /// What the policy in force was made of.
@@ -87,6 +89,7 @@ impl Shell {
             flows_follow: false,
             unstopped: None,
             stopped: false,
+            leftovers: false,
             guards: Guards::default(),
             stance: Stance::Open,
             settings: None,

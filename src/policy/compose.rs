@@ -8,7 +8,7 @@ use super::facts::Facts;
 use super::stance::Stance;
 use super::state::PolicyState;
 use super::way::Way;
-use super::zones::{Zones, tunnel_of};
+use super::zones::Zones;
 use super::{blocked, connected, connecting, rows};
 
 /// Everything that may pass in one state, in the contract's words. What no clause allows is
@@ -102,7 +102,7 @@ pub fn compose(stance: &Stance, settings: &Settings, facts: &Facts) -> Option<Po
 
     let clauses = c.clauses;
     let carried = |family: &Family| {
-        tunnel_of(stance).is_some_and(|tunnel| tunnel.addresses.iter().any(|net| family.holds(net)))
+        stance.tunnel().is_some_and(|tunnel| tunnel.addresses.iter().any(|net| family.holds(net)))
     };
     let unrouted = Family::BOTH.into_iter().filter(|family| !carried(family)).collect();
     Some(Policy { state, mark: settings.mark, unrouted, clauses, zones })

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::config::{Settings, TunnelSettings};
 
-use super::{Facts, Stance, TunnelStance};
+use super::{Facts, Stance};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -51,7 +51,7 @@ pub fn fits(flow: &Flow, stance: &Stance, settings: &Settings, facts: &Facts, sp
     if view.stays_at_home() {
         return true;
     }
-    match tunnel_of(stance).filter(|tunnel| view.through(&addresses(&tunnel.addresses))) {
+    match stance.tunnel().filter(|tunnel| view.through(&addresses(&tunnel.addresses))) {
         Some(_) => spare_tunnel,
         None => {
             !view.of_configured_tunnel()
@@ -60,14 +60,6 @@ pub fn fits(flow: &Flow, stance: &Stance, settings: &Settings, facts: &Facts, sp
                     || view.is_wan_service()
                     || (asks_api_outside(stance) && view.is_api()))
         }
-    }
-}
-
-fn tunnel_of(stance: &Stance) -> Option<&TunnelStance> {
-    match stance {
-        Stance::Connecting { tunnel, .. } => tunnel.as_ref(),
-        Stance::Connected { tunnel, .. } => Some(tunnel),
-        Stance::Open | Stance::Blocked { .. } | Stance::Boot => None,
     }
 }
 

@@ -40,6 +40,6 @@ pub use facts::{Facts, WanDevice};
 pub use row::Row;
 pub use stance::{Stance, TunnelStance};
 pub use state::PolicyState;
-pub use stop::{Entrances, Stop, stop};
+pub use stop::{Entrances, Stop, is_due as stop_is_due, stop};
 pub use way::Way;
 pub use zones::{LanZone, TUNNEL_GROUP, Zones};

@@ -32,6 +32,18 @@ pub enum Stance {
     },
 }
 
+impl Stance {
+    /// The tunnel that it knows of.
+    #[must_use]
+    pub fn tunnel(&self) -> Option<&TunnelStance> {
+        match self {
+            Self::Connecting { tunnel, .. } => tunnel.as_ref(),
+            Self::Connected { tunnel, .. } => Some(tunnel),
+            Self::Open | Self::Blocked { .. } | Self::Boot => None,
+        }
+    }
+}
+
 /// What the rules must know of the tunnel device. Resolvers and forwards come from Settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TunnelStance {

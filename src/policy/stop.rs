@@ -14,6 +14,7 @@ use crate::config::{IfName, Settings};
 use super::Policy;
 use super::draft::host;
 use super::nets::{BROADCAST, LINK_LOCAL_V4, LINK_LOCAL_V6, MULTICAST_V4, MULTICAST_V6};
+use super::stance::Stance;
 
 /// Where LAN packets come in, as the kernel has it at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -49,6 +50,14 @@ pub fn stop(policy: &Policy, settings: &Settings, entrances: &Entrances) -> Opti
     spared.extend(entrances.own.iter().copied().map(host));
     let spared: Vec<IpNet> = spared.iter().map(IpNet::trunc).collect();
     Some(Stop { devices: entrances.devices.clone(), spared: IpNet::aggregate(&spared) })
+}
+
+/// Whether LAN packets must wait at all when `next` takes the place of `former`, under the same settings
+/// and with nothing left over from before. Not where both have the same tunnel: what an old flow may
+/// still do until it is deleted a new one may as well, which is to go into the tunnel.
+#[must_use]
+pub fn is_due(former: &Stance, next: &Stance) -> bool {
+    former.tunnel().is_none() || former.tunnel() != next.tunnel()
 }
 
 #[cfg(test)]
@@ -94,5 +103,38 @@ mod tests {
         let emergency = compose(&Stance::Boot, &nothing, &Facts::default()).unwrap();
         let entrances = Entrances { devices: vec!["eth0".parse().unwrap()], own: Vec::new() };
         assert_eq!(stop(&emergency, &nothing, &entrances), None);
+    }
+
+    #[test]
+    fn between_stances_with_the_same_tunnel_nobody_waits() {
+        let relay = "192.0.2.11:51820".parse().unwrap();
+        let tunnel = |address: &str| crate::policy::TunnelStance {
+            device: "vpnd0".parse().unwrap(),
+            addresses: vec![address.parse().unwrap()],
+        };
+        let (one, other) = (tunnel("10.64.0.1/32"), tunnel("10.64.0.2/32"));
+        let connected = |tunnel: &crate::policy::TunnelStance| Stance::Connected {
+            relay,
+            listen_port: 51820,
+            tunnel: tunnel.clone(),
+        };
+        let connecting = |tunnel: Option<&crate::policy::TunnelStance>| Stance::Connecting {
+            relays: vec![relay],
+            listen_port: 51820,
+            tunnel: tunnel.cloned(),
+            dns: false,
+        };
+        for (former, next, due) in [
+            (connected(&one), connecting(Some(&one)), false),
+            (connecting(Some(&one)), connected(&one), false),
+            (connected(&one), connected(&other), true),
+            (connecting(None), connecting(Some(&one)), true),
+            (connecting(None), connecting(None), true),
+            (connected(&one), Stance::Blocked { api: false }, true),
+            (Stance::Blocked { api: false }, connecting(Some(&one)), true),
+            (Stance::Open, connected(&one), true),
+        ] {
+            assert_eq!(is_due(&former, &next), due, "{former:?} -> {next:?}");
+        }
     }
 }

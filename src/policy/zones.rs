@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::config::{IfName, Settings};
 
 use super::facts::Facts;
-use super::stance::{Stance, TunnelStance};
+use super::stance::Stance;
 
 /// vpnd's own group of devices. Whether or not a policy knows of a tunnel, these are never WAN:
 /// a device that is still there while blocked must not be given WAN's exceptions.
@@ -45,7 +45,7 @@ impl LanZone {
 
 impl Zones {
     pub(super) fn new(stance: &Stance, settings: &Settings, facts: &Facts) -> Self {
-        let tunnel = tunnel_of(stance).map(|tunnel| tunnel.device.clone());
+        let tunnel = stance.tunnel().map(|tunnel| tunnel.device.clone());
         let mut group: Vec<IfName> = TUNNEL_GROUP.iter().filter_map(|name| name.parse().ok()).collect();
         group.extend(tunnel.clone());
         group.sort();
@@ -92,14 +92,5 @@ impl Zones {
     #[must_use]
     pub fn connected_on_lan(&self, addr: std::net::IpAddr) -> bool {
         self.lan.iter().flat_map(|zone| &zone.connected).any(|net| net.contains(&addr))
-    }
-}
-
-/// The tunnel that a stance knows of.
-pub(super) fn tunnel_of(stance: &Stance) -> Option<&TunnelStance> {
-    match stance {
-        Stance::Connecting { tunnel, .. } => tunnel.as_ref(),
-        Stance::Connected { tunnel, .. } => Some(tunnel),
-        Stance::Open | Stance::Blocked { .. } | Stance::Boot => None,
     }
 }

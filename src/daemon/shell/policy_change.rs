@@ -15,6 +15,7 @@ impl Shell {
     pub(super) async fn enforce(&mut self, stance: &Stance, inputs: &Inputs) -> Result<(), String> {
         let run = self.run_dir();
         let wanted = self.wants_stop(stance, inputs);
+        self.leftovers |= self.flows_follow && *stance != self.stance;
         match policy::compose(stance, &inputs.settings, &inputs.facts) {
             Some(policy) => {
                 let stop = wanted.then(|| policy::stop(&policy, &inputs.settings, &inputs.entrances));
@@ -46,10 +47,9 @@ impl Shell {
     /// Contract, section 3: what old flows may still do must not depend on how long it takes to
     /// delete them. The same stance over other devices or addresses lets no flow go another way.
     fn wants_stop(&self, stance: &Stance, inputs: &Inputs) -> bool {
-        let same = self.in_force.is_some()
-            && *stance == self.stance
-            && self.settings.as_ref() == Some(&inputs.settings);
-        self.stopped || self.flows_follow && !same
+        let same_settings = self.in_force.is_some() && self.settings.as_ref() == Some(&inputs.settings);
+        let due = *stance != self.stance && (self.leftovers || policy::stop_is_due(&self.stance, stance));
+        self.stopped || self.flows_follow && (due || !same_settings)
     }
 
     fn end_stop(&mut self) {
@@ -74,6 +74,7 @@ impl Shell {
         let fits =
             |flow: &flows::Flow| flows::fits(flow, &self.stance, &inputs.settings, &inputs.facts, !tunnel);
         conntrack::delete_unfit(fits).map_err(text)?;
+        self.leftovers = false;
         self.end_stop();
         Ok(())
     }

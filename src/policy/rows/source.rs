@@ -11,7 +11,6 @@ use crate::policy::nets::{
 };
 use crate::policy::row::Row;
 use crate::policy::stance::{Stance, TunnelStance};
-use crate::policy::zones::tunnel_of;
 
 use super::neighbours::{
     MLD_REPORT, MLDV2_REPORT, NEIGHBOUR_SOLICITATION, ROUTER_SOLICITATION, discovery, mld,
@@ -21,7 +20,7 @@ use super::neighbours::{
 /// In every state that knows the address: the device may outlive the tunnel.
 pub fn tunnel_address(c: &mut Composer<'_>, stance: &Stance) {
     let configured = c.settings.tunnel.iter().flat_map(|tunnel| &tunnel.addresses);
-    let standing = tunnel_of(stance).into_iter().flat_map(|tunnel| &tunnel.addresses);
+    let standing = stance.tunnel().into_iter().flat_map(|tunnel| &tunnel.addresses);
     let addresses: Vec<IpNet> = configured.chain(standing).map(|net| host(net.addr())).collect();
     c.add(
         drop_silently(Row::Source, "the tunnel's address is reached through the tunnel only")

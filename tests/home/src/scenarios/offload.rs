@@ -326,14 +326,47 @@ fn tunnelled(town: &mut Town) -> Result<String> {
     std::thread::sleep(SOON);
     let inside = offloaded(&town.house)?;
     let position = town.wan.position();
+    let stops = Tables::watch(town)?;
     connect(town, "r2")?;
     connect(town, "r1")?;
+    ensure!(!stops.named("vpnd_stop")?, "the LAN was stopped over a change of relay");
     town.does(&["lockdown", "on"])?;
     town.does(&["disconnect"])?;
     town.until_word("blocked", LONG)?;
+    ensure!(stops.named("vpnd_stop")?, "the LAN was not stopped as it was blocked");
     std::thread::sleep(Duration::from_millis(500));
     town.judged(position, &town.tunnelled_or_blocked())?;
     Ok(format!("{inside} flows were offloaded into the tunnel"))
+}
+
+/// `nft monitor`: the tables that come.
+struct Tables(std::process::Child, std::path::PathBuf);
+
+impl Tables {
+    fn watch(town: &Town) -> Result<Self> {
+        let file = town.dir.join("tables");
+        let mut nft = std::process::Command::new("nft");
+        nft.args(["monitor", "new", "tables"]).stdout(std::fs::File::create(&file)?);
+        let watching = Self(town.house.router.spawn(&mut nft)?, file);
+        // A table of its own shows when it listens.
+        let seen = |town: &Town| {
+            town.house.router.nft("add table inet shown\ndelete table inet shown\n")?;
+            watching.named("shown")
+        };
+        town.until("nft monitor listens", LONG, seen)?;
+        Ok(watching)
+    }
+
+    fn named(&self, table: &str) -> Result<bool> {
+        Ok(std::fs::read_to_string(&self.1)?.contains(table))
+    }
+}
+
+impl Drop for Tables {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Before 6.16 the kernel refuses the batch.
