@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::config::{IfName, Lan, LanDevice, LanRoute, PortProto, TunnelSettings, WanService, WireguardKey};
-use crate::policy::WanDevice;
+use crate::policy::{TunnelStance, WanDevice};
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()

@@ -326,7 +326,7 @@ fn tunnelled(town: &mut Town) -> Result<String> {
     std::thread::sleep(SOON);
     let inside = offloaded(&town.house)?;
     let position = town.wan.position();
-    let stops = Tables::watch(town)?;
+    let stops = Chains::watch(town)?;
     connect(town, "r2")?;
     connect(town, "r1")?;
     ensure!(!stops.named("vpnd_stop")?, "the LAN was stopped over a change of relay");
@@ -339,18 +339,20 @@ fn tunnelled(town: &mut Town) -> Result<String> {
     Ok(format!("{inside} flows were offloaded into the tunnel"))
 }
 
-/// `nft monitor`: the tables that come.
-struct Tables(std::process::Child, std::path::PathBuf);
+/// `nft monitor`: the chains that come. Not tables: each transaction adds that of the stop, to delete it.
+struct Chains(std::process::Child, std::path::PathBuf);
 
-impl Tables {
+impl Chains {
     fn watch(town: &Town) -> Result<Self> {
-        let file = town.dir.join("tables");
+        let file = town.dir.join("chains");
         let mut nft = std::process::Command::new("nft");
-        nft.args(["monitor", "new", "tables"]).stdout(std::fs::File::create(&file)?);
+        nft.args(["monitor", "new", "chains"]).stdout(std::fs::File::create(&file)?);
         let watching = Self(town.house.router.spawn(&mut nft)?, file);
         // A table of its own shows when it listens.
         let seen = |town: &Town| {
-            town.house.router.nft("add table inet shown\ndelete table inet shown\n")?;
+            town.house
+                .router
+                .nft("add table inet shown\nadd chain inet shown c\ndelete table inet shown\n")?;
             watching.named("shown")
         };
         town.until("nft monitor listens", LONG, seen)?;
@@ -362,7 +364,7 @@ impl Tables {
     }
 }
 
-impl Drop for Tables {
+impl Drop for Chains {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
