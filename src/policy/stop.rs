@@ -54,10 +54,12 @@ pub fn stop(policy: &Policy, settings: &Settings, entrances: &Entrances) -> Opti
 
 /// Whether LAN packets must wait at all when `next` takes the place of `former`, under the same settings
 /// and with nothing left over from before. Not where both have the same tunnel: what an old flow may
-/// still do until it is deleted a new one may as well, which is to go into the tunnel.
+/// still do until it is deleted a new one may as well, which is to go into the tunnel. But for names,
+/// which nobody may ask for before a tunnel is verified (contract 3.5).
 #[must_use]
 pub fn is_due(former: &Stance, next: &Stance) -> bool {
-    former.tunnel().is_none() || former.tunnel() != next.tunnel()
+    let asks = |stance: &Stance| !matches!(stance, Stance::Connecting { dns: false, .. });
+    former.tunnel().is_none() || former.tunnel() != next.tunnel() || asks(former) && !asks(next)
 }
 
 #[cfg(test)]
@@ -118,14 +120,18 @@ mod tests {
             listen_port: 51820,
             tunnel: tunnel.clone(),
         };
-        let connecting = |tunnel: Option<&crate::policy::TunnelStance>| Stance::Connecting {
+        let with = |tunnel: Option<&crate::policy::TunnelStance>, dns| Stance::Connecting {
             relays: vec![relay],
             listen_port: 51820,
             tunnel: tunnel.cloned(),
-            dns: false,
+            dns,
         };
+        let connecting = |tunnel| with(tunnel, false);
         for (former, next, due) in [
-            (connected(&one), connecting(Some(&one)), false),
+            (connected(&one), with(Some(&one), true), false),
+            (with(Some(&one), true), connected(&one), false),
+            (connected(&one), connecting(Some(&one)), true),
+            (connecting(Some(&one)), connecting(Some(&one)), false),
             (connecting(Some(&one)), connected(&one), false),
             (connected(&one), connected(&other), true),
             (connecting(None), connecting(Some(&one)), true),
