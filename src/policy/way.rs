@@ -81,7 +81,7 @@ impl Way {
             Self::ForwardedSyn => "connections that open",
             Self::TunnelDestinationNat => "arriving by the tunnel",
             Self::TunnelSourceNat => "leaving by the tunnel",
-            Self::LeavingByTunnel => "leaving by the tunnel, translated",
+            Self::LeavingByTunnel => "leaving by the tunnel, after NAT",
             Self::ForeignSource => "leaving by WAN or tunnel",
         }
     }
