@@ -181,6 +181,11 @@ impl Target {
         if self.chain == "router_to_lan" && !asks("daddr") && !asks("\"ct\"") && random.bool() {
             shot.destination = host("vpnd0", shot.v4(), random);
         }
+        if self.chain == "leaving_by_tunnel" && but.is_some() {
+            // All that conntrack can follow is masqueraded; an error about nothing that it knows is not.
+            shot.protocol = if shot.v4() { 1 } else { 58 };
+            shot.transport = vec![if shot.v4() { 3 } else { 1 }, 0, 0, 0, 0, 0, 0, 0];
+        }
         if self.chain == "foreign_source" && shot.protocol == 58 && but.is_none_or(|but| but < 2) {
             shot.hops = if [131, 132, 143].contains(&shot.transport[0]) { 1 } else { 255 };
         }
