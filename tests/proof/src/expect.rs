@@ -371,7 +371,8 @@ impl Way<'_> {
         if translated || self.in_set(Dim::SourceType, local) {
             return (Outcome::Allowed, row, entry);
         }
-        if self.to == Some(Zone::Tunnel) && self.first(At::TunnelSource).is_some() {
+        let allows = |found: Option<(usize, Say, Row)>| found.is_some_and(|(_, say, _)| say.allows());
+        if self.to == Some(Zone::Tunnel) && allows(self.first(At::TunnelSource)) {
             return (Outcome::Allowed, row, entry);
         }
         match self.first(At::ForeignSource) {

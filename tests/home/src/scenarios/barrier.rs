@@ -156,7 +156,7 @@ fn flap(town: &mut Town) -> Result<String> {
     town.until("the LAN is through again", LONG, |town| {
         Ok(super::all_ways(&town.house.tv)?.0.iter().all(|w| matches!(w, Way::Relay(_))))
     })?;
-    town.judged(position, &[town.tunnelled(), blocked()].concat())?;
+    town.judged(position, &town.tunnelled_or_blocked())?;
     Ok(flown.to_string())
 }
 
@@ -168,7 +168,7 @@ fn recreated(town: &mut Town) -> Result<String> {
     town.wan = crate::wire::Capture::start(&town.house.isp, "cpe", crate::wire::Take::Arriving)?;
     town.until_word("connected", LONG * 2)?;
     expect(&town.house.tv, Way::Relay(town.relay()?.trim_start_matches('r').parse::<usize>()? - 1))?;
-    town.judged(0, &[town.tunnelled(), blocked()].concat())?;
+    town.judged(0, &town.tunnelled_or_blocked())?;
     Ok(String::new())
 }
 

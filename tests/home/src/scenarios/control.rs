@@ -41,7 +41,7 @@ fn wrong(town: &mut Town) -> Result<String> {
     let all = format!("{}{}", check.out, check.err);
     ensure!(all.contains("relay.example") && all.contains("no such device"), "not all errors at once: {all}");
     expect(&town.house.tv, Way::Nowhere)?;
-    town.judged(position, &[town.tunnelled(), blocked()].concat())?;
+    town.judged(position, &town.tunnelled_or_blocked())?;
     // Mended, it comes back by itself.
     town.config.write(&town.dir.join("config"))?;
     town.does(&["reload"])?;
@@ -76,7 +76,7 @@ fn killed(town: &mut Town) -> Result<String> {
     town.start_as_it_is()?;
     town.until_word("connected", LONG)?;
     let flown = flood.stop(&town.wan, position)?;
-    town.judged(position, &[town.tunnelled(), blocked()].concat())?;
+    town.judged(position, &town.tunnelled_or_blocked())?;
     Ok(format!("{flown}, none unlisted"))
 }
 
@@ -187,7 +187,7 @@ fn on_trial(town: &mut Town) -> Result<String> {
         std::fs::read_to_string(&file)? == changed && town.word()?.0 == "connected",
         "confirmed, and gone back"
     );
-    town.judged(position, &[town.tunnelled(), blocked()].concat())?;
+    town.judged(position, &town.tunnelled_or_blocked())?;
     let list = town.does(&["generations"])?;
     ensure!(
         list.lines().last().is_some_and(|line| line.starts_with('*')),

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, ensure};
 
-use super::{Way, blocked, expect};
+use super::{Way, expect};
 use crate::flood::Flood;
 use crate::suite::Late;
 use crate::town::{LONG, Town};
@@ -127,7 +127,7 @@ fn once(town: &mut Town, call: &Call, number: u32) -> Result<(bool, u32, u32)> {
     let flown = flood.stop(&town.wan, position)?;
     let context = || format!("{}, number {number}", call.name);
     arrived.map_err(|error| error.context(context()))?;
-    town.judged(position, &[town.tunnelled(), blocked()].concat()).map_err(|e| e.context(context()))?;
+    town.judged(position, &town.tunnelled_or_blocked()).map_err(|e| e.context(context()))?;
     let rules = rules.map_err(|error| error.context(context()))?;
     if call.whose == Whose::Daemon {
         ensure!(rules.contains("state_connected"), "{}: the table is another's", context());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{Scenario, Way, blocked, connected, expect};
+use super::{Scenario, Way, connected, expect};
 use crate::flood::Flood;
 use crate::house::{MAC_ISP, MAC_ROUTER_WAN, at, ip};
 use crate::layers::{Layer, install, remove};
@@ -198,7 +198,7 @@ fn killed(town: &mut Town) -> Result<String> {
     town.until_word("connected", LONG * 2)?;
     held(town)?;
     let flown = flood.stop(&town.wan, position)?;
-    town.judged(position, &[town.tunnelled(), blocked()].concat())?;
+    town.judged(position, &town.tunnelled_or_blocked())?;
     expect(&town.house.tv, Way::Relay(town.relay()?.trim_start_matches('r').parse::<usize>()? - 1))?;
     Ok(format!("{words}; {flown}"))
 }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::blocked;
 use crate::flood::{Flood, Flown};
 use crate::town::{LONG, Mood, Town};
 
@@ -85,7 +84,7 @@ fn some(town: &mut Town, random: &mut fastrand::Rng, steps: usize) -> Result<See
         verified += usize::from(town.word()?.0 == "connected");
     }
     let flown = flood.stop(&town.wan, position);
-    let states = [town.tunnelled(), blocked()].concat();
+    let states = town.tunnelled_or_blocked();
     // Whatever else failed: what left is the worse news.
     let frames = town.judged(0, &states).map(|tally| tally.0.values().sum::<usize>());
     let seen = frames.and_then(|frames| result.and_then(|()| Ok(Seen { flown: flown?, verified, frames })));

@@ -134,7 +134,7 @@ fn lockdown(town: &mut Town) -> Result<String> {
     expect(&town.house.tv, Way::Nowhere)?;
     expect(&town.house.router, Way::Nowhere)?;
     let flown = flood.stop(&town.wan, position)?;
-    town.judged(position, &[town.tunnelled(), blocked()].concat())?;
+    town.judged(position, &town.tunnelled_or_blocked())?;
     town.judged(quiet, &blocked())?;
     let heard = refused_fast(town)?;
     Ok(format!("{flown}, none unlisted; the LAN host hears {heard}"))
