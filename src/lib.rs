@@ -1,15 +1,30 @@
 //! vpnd: a VPN as the only way out of a home router.
 //!
 //! One folder per room; docs/architecture.md is the map. `policy` and `machine` are pure;
-//! `firewall`, `tunnel`, `routing` and `control` touch the kernel; only `daemon` knows them all.
+//! `firewall`, `tunnel`, `routing` and `control` touch the kernel, `fw4` and `dns` OpenWrt's own
+//! services; only `daemon` knows them all.
 
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod dns;
 pub mod firewall;
+pub mod fw4;
+mod init_script;
 pub mod machine;
 pub mod policy;
 pub mod routing;
 pub mod state;
 pub mod tunnel;
+
+/// Compares with tests/golden/NAME; `UPDATE_GOLDEN=1` writes it.
+#[cfg(test)]
+pub(crate) fn golden(name: &str, found: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, found).unwrap();
+    }
+    let wanted = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(found, wanted, "{} differs; UPDATE_GOLDEN=1 writes it", path.display());
+}

@@ -68,7 +68,8 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Parsed, String> {
             Arg::Long("run-dir") => input.run_dir = directory(&mut parser)?,
             Arg::Long("state-dir") => input.state_dir = directory(&mut parser)?,
             Arg::Value(word) => {
-                let word = word.into_string().map_err(|w| format!("{w:?} is no UTF-8"))?;
+                let word =
+                    word.into_string().map_err(|w| format!("'{}' is no UTF-8", w.to_string_lossy()))?;
                 match spec {
                     None => spec = Some(verb(&word)?),
                     Some(_) => input.values.push(word),

@@ -10,6 +10,7 @@ use super::args::Input;
 use super::{DONE, Outcome, kernel, text};
 use crate::config::{self, Settings};
 use crate::daemon::enforce;
+use crate::dns;
 use crate::firewall::{Nft, conntrack};
 use crate::policy::{self, Facts, Stance, flows};
 use crate::state::{Boot, RunDir, StateDir, boot};
@@ -30,6 +31,11 @@ pub fn run(input: &Input) -> Outcome {
     let (in_force, _) =
         enforce::enforce(&nft, &run, &policy, cause).map_err(|e| format!("NOT BLOCKED: {e}"))?;
     if boots {
+        // dnsmasq comes after (S19).
+        let names = dns::upstream(&Stance::Boot, &settings);
+        if let (_, Err(why)) = dns::Dnsmasq::new(&input.config_dir, &dns::tmp()).bring_to(&names) {
+            eprintln!("vpnd block: dnsmasq may ask in vain: {}", text::clean(&why));
+        }
         let boot =
             Boot { blocked_ms: boot::since_boot_ms(), sent: boot::sent_by_wan(&settings), ..Boot::default() };
         if let Err(error) = run.keep_boot(&boot) {

@@ -172,7 +172,7 @@ mod tests {
             all += &format!("{}\n\n", human(&from.0, &to.0, &difference(&from.1, &to.1)));
         }
         all += &format!("{}\n", human(&generation(1, "connected"), &generation(2, "open"), &[]));
-        super::super::golden("diff.txt", &all);
+        crate::golden("diff.txt", &all);
     }
 
     #[test]

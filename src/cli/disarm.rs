@@ -9,6 +9,7 @@ use crate::config::Settings;
 use crate::control::client::{self, Error};
 use crate::control::{PAUSE_MAX, Request};
 use crate::daemon::enforce;
+use crate::dns;
 use crate::firewall::{Nft, conntrack, guard};
 use crate::machine::{LockdownWord, Stored};
 use crate::policy::{Stance, flows};
@@ -162,6 +163,15 @@ async fn delete_flows(input: &Input, settings: &Settings) -> Result<(), String> 
     conntrack::delete_unfit(fits).map(drop).map_err(|e| e.to_string())
 }
 
+/// dnsmasq asks whom its owner named.
+fn names_as_before(input: &Input) -> Result<(), String> {
+    let (told, result) = dns::Dnsmasq::new(&input.config_dir, &dns::tmp()).bring_to(&dns::Upstream::Anybody);
+    let mut restart = dns::restart();
+    let restarted =
+        if told == dns::Told::Nothing { None } else { restart.begin().or_else(|| restart.finish()) };
+    result.and(restarted.map_or(Ok(()), Err))
+}
+
 /// Without the daemon's help: no other is started meanwhile, whatever becomes of this one.
 fn by_force(input: &Input, why: &str) -> Outcome {
     text::say(&format!("{why}: doing it directly"));
@@ -190,7 +200,7 @@ fn by_force(input: &Input, why: &str) -> Outcome {
 fn by_hand(input: &Input) -> Result<(), String> {
     let state = input.state();
     let (settings, _) = super::block::settings(input, &state);
-    let steps: [Step<'_>; 8] = [
+    let steps: [Step<'_>; 10] = [
         ("wanted state", &|| {
             let run = RunDir::new(&input.run_dir);
             let word = disarmed(run.last_word(&state), &settings);
@@ -214,6 +224,8 @@ fn by_hand(input: &Input) -> Result<(), String> {
         ("marker", &|| {
             state.disarm().map_err(|e| format!("open now, but blocked again after a reboot: {e}"))
         }),
+        ("dnsmasq", &|| names_as_before(input)),
+        ("firewall's configuration", &|| super::setup::follow(input)),
     ];
     let mut failed = 0;
     for (name, step) in steps {

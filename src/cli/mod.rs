@@ -16,6 +16,7 @@ mod kernel;
 mod relays;
 mod render;
 mod ruleset;
+mod setup;
 mod status;
 mod text;
 mod verbs;
@@ -68,6 +69,8 @@ fn dispatch(verb: &str, input: &Input) -> Outcome {
         "generations" => generations::run(input),
         "diff" => diff::run(input),
         "apply" => apply::run(input),
+        "setup" => setup::setup(input),
+        "teardown" => setup::teardown(input),
         _ => ask::run(verb, input),
     }
 }
@@ -80,15 +83,4 @@ fn daemon(input: &Input) -> Outcome {
     };
     crate::daemon::run(&dirs, &kernel::nft_program()).map_err(|e| e.to_string())?;
     Ok(DONE)
-}
-
-/// Compares with tests/golden/NAME; `UPDATE_GOLDEN=1` writes it.
-#[cfg(test)]
-fn golden(name: &str, found: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, found).unwrap();
-    }
-    let wanted = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(found, wanted, "{} differs; UPDATE_GOLDEN=1 writes it", path.display());
 }

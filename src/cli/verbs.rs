@@ -166,6 +166,20 @@ pub const VERBS: &[Spec] = &[
         options: &[("json", None, "as JSON")],
     },
     Spec {
+        verb: "setup",
+        values: "",
+        count: (0, 0),
+        does: "write what vpnd needs into the firewall's configuration: a zone for the tunnel; while armed, nothing from LAN to WAN",
+        options: &[],
+    },
+    Spec {
+        verb: "teardown",
+        values: "",
+        count: (0, 0),
+        does: "take that out of the firewall's configuration again; not while armed",
+        options: &[],
+    },
+    Spec {
         verb: "lease",
         values: "DEVICE [SERVER]",
         count: (1, 2),

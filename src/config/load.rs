@@ -16,7 +16,7 @@ use ipnet::IpNet;
 
 use super::names::Mark;
 use super::problem::{Place, Problem, Report};
-use super::settings::{Lan, Relay, Settings, TunnelForward, TunnelSettings};
+use super::settings::{FirewallZone, Lan, Relay, Settings, TunnelForward, TunnelSettings};
 use super::uci::{MAX_BYTES, Package, Section, parse};
 use super::value;
 use fields::{Fields, title};
@@ -29,6 +29,8 @@ pub struct Loaded {
     pub settings: Settings,
     pub problems: Vec<Problem>,
     pub warnings: Vec<Problem>,
+    /// Of the firewall file, in its order; empty where it could not be read or nobody asked for it.
+    pub zones: Vec<FirewallZone>,
 }
 
 /// Reads the configuration in `config_dir` (normally /etc/config). Never fails and never panics:
@@ -44,11 +46,11 @@ pub fn load_from(vpnd_file: &Path, config_dir: &Path) -> Loaded {
     let report = |name: &str| Report::new(config_dir.join(name).display().to_string());
     let mut vpnd = Report::new(vpnd_file.display().to_string());
     let (mut network, mut firewall) = (report("network"), report("firewall"));
-    let settings = match read_package(vpnd_file) {
+    let (settings, zones) = match read_package(vpnd_file) {
         Ok(package) => settings(&package, config_dir, &mut vpnd, &mut network, &mut firewall),
         Err(fault) => {
             fault.into_problem(&mut vpnd);
-            Settings::fallback(Lan::default())
+            (Settings::fallback(Lan::default()), Vec::new())
         }
     };
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
@@ -61,7 +63,7 @@ pub fn load_from(vpnd_file: &Path, config_dir: &Path) -> Loaded {
         warnings.extend(report.warnings);
     }
     let settings = if problems.is_empty() { settings } else { Settings::fallback(settings.lan) };
-    Loaded { settings, problems, warnings }
+    Loaded { settings, problems, warnings, zones }
 }
 
 /// Why a file gave nothing.
@@ -113,7 +115,7 @@ fn settings(
     report: &mut Report,
     network_report: &mut Report,
     firewall_report: &mut Report,
-) -> Settings {
+) -> (Settings, Vec<FirewallZone>) {
     let sections = &package.sections;
     warn_unknown_sections(sections, report);
     let Some(main) = sections.iter().find(|section| is_main(section)) else {
@@ -121,13 +123,13 @@ fn settings(
             Place::missing("vpnd 'main'", ""),
             "is missing; the file needs a section config vpnd 'main'",
         );
-        return Settings::fallback(Lan::default());
+        return (Settings::fallback(Lan::default()), Vec::new());
     };
     let mut main = Fields::new(main, title(main, sections));
-    let (lan, wan) =
-        lan::Decision::new(report, network_report, firewall_report).decide(&mut main, config_dir);
-    let mut settings = Settings::fallback(lan);
-    (settings.wan_names, settings.wan_pppoe) = wan;
+    let decided = lan::Decision::new(report, network_report, firewall_report).decide(&mut main, config_dir);
+    let mut settings = Settings::fallback(decided.lan);
+    settings.wan_names = decided.wan_names;
+    settings.wan_pppoe = decided.wan_pppoe;
     settings.enabled = main.one(report, "enabled", value::flag).unwrap_or(false);
     settings.auto_connect = main.one(report, "auto_connect", value::flag).unwrap_or(false);
     settings.lockdown = main.one(report, "lockdown", value::flag).unwrap_or(false);
@@ -142,7 +144,7 @@ fn settings(
     }
     main.warn_unknown(report);
     settings.relays = relays(sections, report, &ranges);
-    settings
+    (settings, decided.zones)
 }
 
 fn is_main(section: &Section) -> bool {

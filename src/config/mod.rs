@@ -17,5 +17,6 @@ pub use load::{Loaded, load, load_from};
 pub use names::{IfName, Mark, RelayName, WireguardKey};
 pub use problem::Problem;
 pub use settings::{
-    Lan, LanDevice, LanRoute, PortProto, Relay, Settings, TunnelForward, TunnelSettings, WanService,
+    FirewallZone, Lan, LanDevice, LanRoute, PortProto, Relay, Settings, TunnelForward, TunnelSettings,
+    WanService, ZoneSide,
 };

@@ -97,6 +97,23 @@ impl Lan {
     }
 }
 
+/// A zone of `/etc/config/firewall`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirewallZone {
+    /// One word of letters, digits and `_`.
+    pub name: String,
+    pub side: ZoneSide,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ZoneSide {
+    /// Holds a device of the LAN.
+    Lan,
+    /// Masquerades, or holds an uplink.
+    Wan,
+    Neither,
+}
+
 /// One LAN device and the prefixes that configuration puts on it (the kernel may know more).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LanDevice {

@@ -18,6 +18,12 @@ pub(super) fn flag(text: &str) -> Parsed<bool> {
     }
 }
 
+/// What fw4 takes for the name of a zone.
+pub(super) fn is_identifier(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
 /// Decimal or hexadecimal with 0x.
 pub(super) fn number32(text: &str) -> Parsed<u32> {
     let hex = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));

@@ -22,6 +22,8 @@ pub(super) struct Inputs {
     /// What is wrong with the configuration, one line each.
     pub broken: Vec<String>,
     pub warnings: Vec<String>,
+    /// fw4's, as the last good configuration has them.
+    pub zones: Vec<config::FirewallZone>,
     pub facts: Facts,
     pub entrances: Entrances,
     pub uplinks: Vec<Uplink>,
@@ -50,6 +52,7 @@ impl Inputs {
             settings: Arc::new(Settings::fallback(Lan::default())),
             broken: Vec::new(),
             warnings: Vec::new(),
+            zones: Vec::new(),
             facts: Facts::default(),
             entrances: Entrances::default(),
             uplinks: Vec::new(),
@@ -91,7 +94,11 @@ impl Inputs {
     /// Makes what was read the settings that count. What it cannot say of the LAN, the kept list
     /// does; `keep`: it becomes the kept list.
     pub fn take(&mut self, read: Read, state: &StateDir, keep: bool) -> Event {
-        let config::Loaded { mut settings, problems, warnings } = read.loaded;
+        let config::Loaded { mut settings, problems, warnings, zones } = read.loaded;
+        // A configuration with errors says nothing of what fw4 should do.
+        if problems.is_empty() {
+            self.zones = zones;
+        }
         self.broken = problems.iter().map(ToString::to_string).collect();
         self.warnings = warnings.iter().map(ToString::to_string).collect();
         if !self.broken.is_empty() {

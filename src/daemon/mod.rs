@@ -31,10 +31,11 @@ use tokio::sync::mpsc;
 
 use crate::control::{self, Call};
 use crate::machine::{Effect, Event, Machine};
-use crate::policy::Facts;
+use crate::policy::{Facts, Stance};
 use crate::routing::{self, Burst};
 use crate::state::{RunDir, StateDir};
 use crate::tunnel;
+use crate::{dns, fw4};
 
 use blocked::Blocked;
 use boot::Boots;
@@ -118,6 +119,8 @@ struct Daemon {
     pause: Option<tokio::time::Instant>,
     /// That settings were taken back, for people.
     undone: Option<String>,
+    fw4: fw4::Follower,
+    dns: dns::Follower,
     _server: control::Server,
 }
 
@@ -174,6 +177,8 @@ impl Daemon {
             trial: None,
             pause,
             undone,
+            fw4: fw4::Follower::new(&dirs.config),
+            dns: dns::Follower::new(dns::Dnsmasq::new(&dirs.config, &dns::tmp())),
             _server: control::serve(&dirs.run, sender)?,
         };
         daemon.run_effects(effects).await;
@@ -254,6 +259,22 @@ impl Daemon {
             self.step(event).await;
         }
         self.shell.end_idle_stop(&self.inputs).await;
+        self.tell_others();
+    }
+
+    /// OpenWrt's own services go by what is in force.
+    fn tell_others(&mut self) {
+        let armed = self.shell.state.armed();
+        // An armed router that could not be blocked is no open one.
+        let closed = Stance::Blocked { api: false };
+        let stance = match self.shell.stance() {
+            Stance::Open if armed && self.pause.is_none() => &closed,
+            stance => stance,
+        };
+        self.dns.follow(stance, &self.inputs.settings);
+        if self.inputs.broken.is_empty() {
+            self.fw4.follow(&self.inputs.settings, &self.inputs.zones, tunnel::DEVICE, armed);
+        }
     }
 
     async fn step(&mut self, event: Event) {

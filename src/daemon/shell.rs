@@ -156,6 +156,11 @@ impl Shell {
         }
     }
 
+    /// What is in force, or was meant to be.
+    pub fn stance(&self) -> &Stance {
+        &self.stance
+    }
+
     pub fn run_dir(&self) -> RunDir {
         RunDir::new(&self.run_dir)
     }

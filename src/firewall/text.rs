@@ -78,12 +78,14 @@ fn list(parts: impl Iterator<Item = String>, between: &str) -> String {
 fn word(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(text)) => text,
-        other => format!("<{other:?}>"),
+        other => format!("<{}>", other.unwrap_or_default()),
     }
 }
 
+/// By way of serde_json's tree, as everywhere here: each way of serialising the crate's types is some
+/// 35 KB on mipsel.
 fn unknown(value: &impl Serialize) -> String {
-    format!("<{}>", serde_json::to_string(value).unwrap_or_default())
+    format!("<{}>", serde_json::to_value(value).unwrap_or_default())
 }
 
 /// One statement, as nft writes it.

@@ -1,8 +1,8 @@
-use super::super::golden;
 use super::super::judge::tests::{kept, kernel, noted, says};
 use super::super::judge::{Daemon, Device, judge};
 use super::*;
 use crate::control::{DeviceStatus, TunnelState, WantedStatus};
+use crate::golden;
 use crate::machine::Stored;
 
 fn seen(daemon: &str, kernel_words: &str, armed: bool) -> Seen {

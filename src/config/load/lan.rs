@@ -11,7 +11,7 @@ use super::network::{Network, Zones, forbidden};
 use super::{read_package, wan};
 use crate::config::names::IfName;
 use crate::config::problem::{Place, Report};
-use crate::config::settings::{Lan, LanDevice, LanRoute};
+use crate::config::settings::{FirewallZone, Lan, LanDevice, LanRoute};
 use crate::config::uci::Item;
 use crate::config::value;
 
@@ -24,6 +24,14 @@ pub(super) struct Decision<'a> {
     report: &'a mut Report,
     network_report: &'a mut Report,
     firewall_report: &'a mut Report,
+}
+
+/// As the fields of [`super::Settings`] and [`super::Loaded`].
+pub(super) struct Decided {
+    pub lan: Lan,
+    pub wan_names: Vec<IfName>,
+    pub wan_pppoe: Vec<IfName>,
+    pub zones: Vec<FirewallZone>,
 }
 
 impl<'a> Decision<'a> {
@@ -43,8 +51,7 @@ impl<'a> Decision<'a> {
         }
     }
 
-    /// The LAN, the names of WAN devices, and those of them under PPPoE.
-    pub fn decide(mut self, main: &mut Fields<'_>, config_dir: &Path) -> (Lan, (Vec<IfName>, Vec<IfName>)) {
+    pub fn decide(mut self, main: &mut Fields<'_>, config_dir: &Path) -> Decided {
         let listed_devices = main.all(self.report, "lan_device", |text| {
             let name: IfName = text.parse()?;
             forbidden(&name).map_or(Ok(name), |message| Err(message.to_owned()))
@@ -77,8 +84,11 @@ impl<'a> Decision<'a> {
             );
         }
         let routes = self.routes(main);
-        let wan = wan::names(&self.network, |name| self.devices.contains_key(name));
-        (Lan { devices: self.devices.into_values().collect(), routes }, wan)
+        let (wan_names, wan_pppoe) = wan::names(&self.network, |name| self.devices.contains_key(name));
+        let is_lan = |name: &str| name.parse().is_ok_and(|name| self.devices.contains_key(&name));
+        let zones = self.zones.sides(&self.network, is_lan);
+        let lan = Lan { devices: self.devices.into_values().collect(), routes };
+        Decided { lan, wan_names, wan_pppoe, zones }
     }
 
     fn read_files(&mut self, config_dir: &Path, automatic: bool, by_device: bool) {

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::fields::title;
 use crate::config::names::IfName;
+use crate::config::settings::{FirewallZone, ZoneSide};
 use crate::config::uci::{Package, Section, Value};
 use crate::config::value;
 
@@ -184,11 +185,20 @@ fn prefixes(section: &Section) -> Vec<IpNet> {
     out
 }
 
-/// Names of networks that sit in a firewall zone with masquerade, and of those in one without.
+/// The firewall's zones; the names of networks that sit in one with masquerade, and of those in one without.
 #[derive(Debug, Default)]
 pub(super) struct Zones {
     pub masqueraded: BTreeSet<String>,
     pub plain: BTreeSet<String>,
+    all: Vec<Members>,
+}
+
+#[derive(Debug)]
+struct Members {
+    name: String,
+    masquerades: bool,
+    networks: Vec<String>,
+    devices: Vec<String>,
 }
 
 impl Zones {
@@ -202,13 +212,38 @@ impl Zones {
             if members.iter().all(|option| zone.get(option).is_none()) {
                 networks.extend(text(zone, "name"));
             }
-            if on("masq") || on("masq6") {
-                zones.masqueraded.extend(networks);
+            let masquerades = on("masq") || on("masq6");
+            if masquerades {
+                zones.masqueraded.extend(networks.iter().cloned());
             } else {
-                zones.plain.extend(networks);
+                zones.plain.extend(networks.iter().cloned());
+            }
+            // fw4 refuses other names (fw4.uc, parse_zone: identifiers).
+            let name = text(zone, "name").filter(|name| value::is_identifier(name));
+            if let Some(name) = name.filter(|_| !on("disabled")) {
+                let devices = words(zone, "device");
+                zones.all.push(Members { name, masquerades, networks, devices });
             }
         }
         zones
+    }
+
+    /// Each zone and which side it is on, where `is_lan` knows the LAN's devices.
+    pub fn sides(&self, network: &Network, is_lan: impl Fn(&str) -> bool) -> Vec<FirewallZone> {
+        let side = |zone: &Members| {
+            let uplink = |name: &String| {
+                network.interfaces.get(name).is_some_and(|found| found.is_uplink() && !found.disabled)
+            };
+            let named = zone.networks.iter().flat_map(|name| network.devices(name));
+            if zone.masquerades || zone.networks.iter().any(uplink) {
+                ZoneSide::Wan
+            } else if named.chain(zone.devices.iter().cloned()).any(|device| is_lan(&device)) {
+                ZoneSide::Lan
+            } else {
+                ZoneSide::Neither
+            }
+        };
+        self.all.iter().map(|zone| FirewallZone { name: zone.name.clone(), side: side(zone) }).collect()
     }
 
     pub fn hold_lan(&self, network: &str) -> bool {

@@ -31,6 +31,16 @@ pub enum EditError {
     Differs(String),
 }
 
+/// What becomes of a section that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Fate {
+    #[default]
+    Stays,
+    /// The new section of this number takes its place.
+    Becomes(usize),
+    Goes,
+}
+
 /// Writes each section of `new` in the place of the sections that `replaces` names for it
 /// (judging `(new, existing)`), or at the end where there is none. Comments within replaced
 /// sections stay.
@@ -44,18 +54,51 @@ pub fn replace(
     replaces: impl Fn(&NewSection, &Section) -> bool,
 ) -> Result<Vec<u8>, EditError> {
     let before = parse(text)?;
-    // For each existing section: the new one that takes its place.
-    let successor: Vec<Option<usize>> =
-        before.sections.iter().map(|old| new.iter().position(|section| replaces(section, old))).collect();
+    let successor = |old: &Section| new.iter().position(|section| replaces(section, old));
+    let fates: Vec<Fate> =
+        before.sections.iter().map(|old| successor(old).map_or(Fate::Stays, Fate::Becomes)).collect();
+    rewrite(text, &before, &fates, new)
+}
+
+/// Has the sections that are `owned` be those of `new`, in this order, at the end of the file. None:
+/// they are, wherever they stand. With an empty `new` the text becomes what it was without them, down to the
+/// empty lines before them.
+///
+/// # Errors
+/// As [`replace`].
+pub fn own(
+    text: &[u8],
+    new: &[NewSection],
+    owned: impl Fn(&Section) -> bool,
+) -> Result<Option<Vec<u8>>, EditError> {
+    let before = parse(text)?;
+    let present = before.sections.iter().filter(|section| owned(section)).map(shape);
+    if present.eq(new.iter().map(shape_of_new)) {
+        return Ok(None);
+    }
+    let fate = |section| if owned(section) { Fate::Goes } else { Fate::Stays };
+    let fates: Vec<Fate> = before.sections.iter().map(fate).collect();
+    rewrite(text, &before, &fates, new).map(Some)
+}
+
+fn rewrite(text: &[u8], before: &Package, fates: &[Fate], new: &[NewSection]) -> Result<Vec<u8>, EditError> {
     let mut out = Vec::with_capacity(text.len() + 512);
     let mut written = vec![false; new.len()];
     let mut copied = 0;
     for line in lines(text)? {
-        let Some(at) = line.successor(&successor)? else {
+        let fate = line.fate(fates)?;
+        if fate == Fate::Stays {
             continue;
-        };
+        }
         out.extend_from_slice(text.get(copied..line.span.start).unwrap_or_default());
         copied = line.span.end;
+        let Fate::Becomes(at) = fate else {
+            // The empty line that was put before the section.
+            if out.ends_with(b"\n\n") {
+                out.pop();
+            }
+            continue;
+        };
         if let (Some(flag), Some(section)) = (written.get_mut(at), new.get(at)) {
             if !*flag {
                 *flag = true;
@@ -70,7 +113,7 @@ pub fn replace(
         }
         out.extend_from_slice(render(section).as_bytes());
     }
-    verify(&out, &before, &successor, new)?;
+    verify(&out, before, fates, new)?;
     Ok(out)
 }
 
@@ -82,9 +125,9 @@ struct Line {
 }
 
 impl Line {
-    /// The new section that replaces all of this line; None when the line stays.
-    fn successor(&self, successor: &[Option<usize>]) -> Result<Option<usize>, EditError> {
-        let mut fates = self.sections.iter().map(|&at| successor.get(at).copied().unwrap_or_default());
+    /// That of all its sections.
+    fn fate(&self, fates: &[Fate]) -> Result<Fate, EditError> {
+        let mut fates = self.sections.iter().map(|&at| fates.get(at).copied().unwrap_or_default());
         let first = fates.next().unwrap_or_default();
         if fates.all(|fate| fate == first) { Ok(first) } else { Err(EditError::MixedLine(self.number)) }
     }
@@ -136,20 +179,15 @@ fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-fn verify(
-    out: &[u8],
-    before: &Package,
-    successor: &[Option<usize>],
-    new: &[NewSection],
-) -> Result<(), EditError> {
+fn verify(out: &[u8], before: &Package, fates: &[Fate], new: &[NewSection]) -> Result<(), EditError> {
     let differs = || EditError::Differs(new.first().map_or_else(String::new, title));
     let after = parse(out).map_err(|_| differs())?;
     let wanted: Vec<Shape> = new.iter().map(shape_of_new).collect();
     let kept: Vec<Shape> = before
         .sections
         .iter()
-        .zip(successor)
-        .filter(|(_, successor)| successor.is_none())
+        .zip(fates)
+        .filter(|(_, fate)| **fate == Fate::Stays)
         .map(|(section, _)| shape(section))
         .collect();
     let (mut new_seen, mut kept_seen) = (0, Vec::new());

@@ -1,0 +1,62 @@
+//! `vpnd setup`, `vpnd teardown`: what vpnd needs of fw4, and nothing of it any more.
+
+use super::args::Input;
+use super::{DONE, Outcome, text};
+use crate::config;
+use crate::fw4::{self, File, sections};
+use crate::tunnel;
+
+pub fn setup(input: &Input) -> Outcome {
+    let loaded = config::load(&input.config_dir);
+    for problem in &loaded.problems {
+        text::say(&format!("still wrong: {problem}"));
+    }
+    let wanted = sections(&loaded.settings, &loaded.zones, tunnel::DEVICE, input.state().armed());
+    if wanted.is_empty() {
+        return Err(
+            "/etc/config/firewall has a zone named 'vpnd' that vpnd did not make: rename it".to_owned()
+        );
+    }
+    if loaded.zones.is_empty() {
+        return Err("/etc/config/firewall has no zone that could be read: nothing was written".to_owned());
+    }
+    write(input, &wanted, "set up: the firewall has a zone for the tunnel")
+}
+
+pub fn teardown(input: &Input) -> Outcome {
+    if input.state().armed() {
+        return Err(
+            "the router is armed, and would not be closed in fw4 any more: 'vpnd disarm' first".to_owned()
+        );
+    }
+    write(input, &[], "the firewall's configuration is what it was without vpnd")
+}
+
+/// As the daemon does when the marker comes or goes: only where it was set up.
+///
+/// # Errors
+/// Words for a person.
+pub fn follow(input: &Input) -> Result<(), String> {
+    let file = File::new(&input.config_dir);
+    if !file.is_set_up() {
+        return Ok(());
+    }
+    let config::Loaded { settings, zones, .. } = config::load(&input.config_dir);
+    bring_to(&file, &sections(&settings, &zones, tunnel::DEVICE, input.state().armed())).map(drop)
+}
+
+fn write(input: &Input, wanted: &[config::uci::NewSection], done: &str) -> Outcome {
+    let changed = bring_to(&File::new(&input.config_dir), wanted)?;
+    text::say(&if changed { done.to_owned() } else { format!("{done}; nothing had to be changed") });
+    Ok(DONE)
+}
+
+/// True when something was written, and fw4 has taken it.
+fn bring_to(file: &File, wanted: &[config::uci::NewSection]) -> Result<bool, String> {
+    if !file.bring_to(wanted).map_err(|e| e.to_string())? {
+        return Ok(false);
+    }
+    let mut reload = fw4::reload();
+    let trouble = reload.begin().or_else(|| reload.finish());
+    trouble.map_or(Ok(true), |trouble| Err(format!("written, but {trouble}")))
+}

@@ -1,0 +1,189 @@
+//! dnsmasq's part in it: names are asked for inside the tunnel, or nowhere (contract, row 3.5).
+//!
+//! Two small files in dnsmasq's own folder for more configuration, in RAM: nothing of the owner's is
+//! changed, no flash is written, and a router whose vpnd is gone has its dnsmasq back after a reboot.
+//! Which servers are asked changes with a SIGHUP; dnsmasq starts anew only when vpnd begins or ends
+//! to say so. The rules hold the same, so nothing leaks where this fails: names are then answered late
+//! or not at all, and `status` says why.
+
+mod upstream;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::config::Settings;
+use crate::config::uci::parse;
+use crate::init_script::InitScript;
+use crate::policy::Stance;
+
+pub use upstream::{CONF, Instance, SERVERS, Upstream, lines, upstream};
+
+/// Where dnsmasq is told, and how.
+#[derive(Debug, Clone)]
+pub struct Dnsmasq {
+    dhcp: PathBuf,
+    tmp: PathBuf,
+}
+
+/// What has to be done for dnsmasq to hear of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Told {
+    #[default]
+    Nothing,
+    /// SIGHUP: the servers changed.
+    Servers,
+    /// It has to start anew.
+    Conf,
+}
+
+impl Dnsmasq {
+    /// `tmp`: what OpenWrt's dnsmasq.init has as /tmp.
+    #[must_use]
+    pub fn new(config_dir: &Path, tmp: &Path) -> Self {
+        Self { dhcp: config_dir.join("dhcp"), tmp: tmp.to_owned() }
+    }
+
+    /// Writes what `upstream` says, only what differs. No dnsmasq in the configuration: nothing.
+    ///
+    /// # Errors
+    /// Words for a person; what could be written is.
+    pub fn bring_to(&self, upstream: &Upstream) -> (Told, Result<(), String>) {
+        let instances = match fs::read(&self.dhcp) {
+            Ok(text) => match parse(&text) {
+                Ok(package) => Instance::all(&package, &self.tmp),
+                Err(fault) => return (Told::Nothing, Err(format!("{}: {fault}", self.dhcp.display()))),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                return (Told::Nothing, Err(format!("{}: cannot be read: {error}", self.dhcp.display())));
+            }
+        };
+        let (mut told, mut result) = (Told::Nothing, Ok(()));
+        for instance in &instances {
+            for folder in &instance.folders {
+                match one(instance, folder, upstream) {
+                    Ok(one) => told = told.max(one),
+                    Err(error) => result = Err(format!("{}: {error}", folder.display())),
+                }
+            }
+        }
+        (told, result)
+    }
+}
+
+fn one(instance: &Instance, folder: &Path, upstream: &Upstream) -> io::Result<Told> {
+    let (conf, servers) = (folder.join(CONF), folder.join(SERVERS));
+    let Upstream::Only(list) = upstream else {
+        let gone = remove(&conf)?;
+        remove(&servers)?;
+        return Ok(if gone { Told::Conf } else { Told::Nothing });
+    };
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    // The servers first: dnsmasq may start between the two.
+    let told = if put(&servers, &lines(list))? { Told::Servers } else { Told::Nothing };
+    let anew = put(&conf, &instance.conf(folder, list))?;
+    Ok(if anew { Told::Conf } else { told })
+}
+
+/// Readable for dnsmasq's own user, which reads the servers again. True: it was another.
+fn put(path: &Path, text: &str) -> io::Result<bool> {
+    if fs::read(path).is_ok_and(|former| former == text.as_bytes()) {
+        return Ok(false);
+    }
+    // /tmp is everybody's: a link that somebody put there is not followed, and what is half written
+    // is not read (dnsmasq passes over names with a dot).
+    let mut new = path.file_name().unwrap_or_default().to_owned();
+    new.push(".new");
+    let new = path.with_file_name(format!(".{}", new.to_string_lossy().trim_start_matches('.')));
+    remove(&new)?;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
+    io::Write::write_all(&mut file, text.as_bytes())?;
+    fs::rename(&new, path)?;
+    Ok(true)
+}
+
+fn remove(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// SIGHUP to each dnsmasq in this network namespace, jailed ones included: their pid files hold the
+/// number that they have inside.
+pub fn hang_up() {
+    let net = |pid: &str| fs::metadata(format!("/proc/{pid}/ns/net")).ok().map(|meta| meta.ino());
+    // Of this thread: a process may have several.
+    let ours = net("thread-self");
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some((text, pid)) = name.to_str().and_then(|text| Some((text, text.parse::<i32>().ok()?))) else {
+            continue;
+        };
+        if fs::read(entry.path().join("comm")).is_ok_and(|comm| comm == b"dnsmasq\n") && net(text) == ours {
+            // SAFETY: kill(2) takes two numbers and touches no memory of ours.
+            unsafe { libc::kill(pid, libc::SIGHUP) };
+        }
+    }
+}
+
+/// What OpenWrt's dnsmasq has as /tmp; tests have it elsewhere.
+#[must_use]
+pub fn tmp() -> PathBuf {
+    std::env::var_os("VPND_DNSMASQ_TMP").map_or_else(|| "/tmp".into(), PathBuf::from)
+}
+
+/// What starts dnsmasq anew.
+#[must_use]
+pub fn restart() -> InitScript {
+    InitScript::new("/etc/init.d/dnsmasq", "restart")
+}
+
+/// What the daemon does about it.
+#[derive(Debug)]
+pub struct Follower {
+    dnsmasq: Dnsmasq,
+    done: Option<Upstream>,
+    restart: InitScript,
+    /// Why names may not be answered, for people.
+    pub trouble: Option<String>,
+}
+
+impl Follower {
+    #[must_use]
+    pub fn new(dnsmasq: Dnsmasq) -> Self {
+        Self { dnsmasq, done: None, restart: restart(), trouble: None }
+    }
+
+    /// Costs nothing where nothing changed. Nothing waits for dnsmasq.
+    pub fn follow(&mut self, stance: &Stance, settings: &Settings) {
+        self.trouble = self.restart.look().or(self.trouble.take());
+        let wanted = upstream(stance, settings);
+        if self.done.as_ref() == Some(&wanted) {
+            return;
+        }
+        let (told, result) = self.dnsmasq.bring_to(&wanted);
+        let mut trouble = result.err();
+        match told {
+            Told::Nothing => {}
+            Told::Servers => hang_up(),
+            Told::Conf => trouble = self.restart.begin().or(trouble),
+        }
+        match trouble {
+            // Tried again at the next event.
+            Some(words) => {
+                if self.trouble.as_ref() != Some(&words) {
+                    eprintln!("vpnd: dnsmasq: {words}");
+                }
+                self.trouble = Some(words);
+            }
+            None => {
+                self.trouble = None;
+                self.done = Some(wanted);
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! fw4's part in it: a zone for the tunnel, and nothing from LAN to WAN while the router is armed.
+//!
+//! `sections.rs` says what is to stand in `/etc/config/firewall` (pure); here it is written, only when
+//! it changes, and fw4 is told. The former file stays where anything goes wrong: a firewall that
+//! cannot be read opens a router.
+
+mod sections;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::config::uci::{EditError, NewSection, own, parse};
+use crate::config::{FirewallZone, Settings};
+use crate::init_script::InitScript;
+use crate::state;
+
+pub use sections::{is_ours, is_set_up, sections};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{}: cannot be read: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{}: {source}", path.display())]
+    Edit { path: PathBuf, source: EditError },
+    #[error(transparent)]
+    Write(#[from] state::Error),
+}
+
+/// `/etc/config/firewall`.
+#[derive(Debug, Clone)]
+pub struct File {
+    path: PathBuf,
+}
+
+impl File {
+    #[must_use]
+    pub fn new(config_dir: &Path) -> Self {
+        Self { path: config_dir.join("firewall") }
+    }
+
+    /// Whether vpnd's sections are in it; where it cannot be read, nobody may write into it.
+    #[must_use]
+    pub fn is_set_up(&self) -> bool {
+        let package = self.read().ok().and_then(|text| parse(&text).ok());
+        package.is_some_and(|package| is_set_up(&package.sections))
+    }
+
+    /// Has vpnd's sections be those of `wanted`; true when something was written.
+    ///
+    /// # Errors
+    /// The file stands as it was.
+    pub fn bring_to(&self, wanted: &[NewSection]) -> Result<bool, Error> {
+        let text = self.read()?;
+        let written = own(&text, wanted, is_ours);
+        match written.map_err(|source| Error::Edit { path: self.path.clone(), source })? {
+            // A link stays a link: what it points at is replaced.
+            Some(text) => {
+                let target = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+                state::write_atomic(&target, &text)?;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    fn read(&self) -> Result<Vec<u8>, Error> {
+        fs::read(&self.path).map_err(|source| Error::Read { path: self.path.clone(), source })
+    }
+}
+
+/// Tells fw4 that its file changed.
+#[must_use]
+pub fn reload() -> InitScript {
+    InitScript::new("/etc/init.d/firewall", "reload")
+}
+
+/// What the daemon does about it: follows what it is told, once it was set up.
+#[derive(Debug)]
+pub struct Follower {
+    file: File,
+    done: Option<Vec<NewSection>>,
+    reload: InitScript,
+    /// Why the file could not be written, for people.
+    pub trouble: Option<String>,
+}
+
+impl Follower {
+    #[must_use]
+    pub fn new(config_dir: &Path) -> Self {
+        Self { file: File::new(config_dir), done: None, reload: reload(), trouble: None }
+    }
+
+    /// Costs nothing where nothing changed. Nothing waits for fw4.
+    pub fn follow(&mut self, settings: &Settings, zones: &[FirewallZone], device: &str, armed: bool) {
+        self.trouble = self.reload.look().or(self.trouble.take());
+        let wanted = sections(settings, zones, device, armed);
+        if self.done.as_ref() == Some(&wanted) || !self.file.is_set_up() {
+            return;
+        }
+        match self.file.bring_to(&wanted) {
+            Ok(changed) => {
+                self.trouble = if changed { self.reload.begin() } else { None };
+                self.done = Some(wanted);
+            }
+            Err(error) => {
+                let words = error.to_string();
+                if self.trouble.as_ref() != Some(&words) {
+                    eprintln!("vpnd: fw4: {words}");
+                    self.trouble = Some(words);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Lan, ZoneSide};
+
+    fn zones() -> Vec<FirewallZone> {
+        [("lan", ZoneSide::Lan), ("wan", ZoneSide::Wan)]
+            .map(|(name, side)| FirewallZone { name: name.to_owned(), side })
+            .into()
+    }
+
+    #[test]
+    fn follows_only_what_was_set_up_and_writes_only_changes() {
+        let dir = std::env::temp_dir().join(format!("vpnd-fw4-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("firewall");
+        let stock = "config zone\n\toption name lan\n\toption network lan\n";
+        fs::write(&path, stock).unwrap();
+        let settings = Settings::fallback(Lan::default());
+        let mut follower = Follower::new(&dir);
+        follower.follow(&settings, &zones(), "vpnd0", true);
+        assert_eq!(fs::read_to_string(&path).unwrap(), stock, "nobody asked for it");
+
+        let file = File::new(&dir);
+        assert!(file.bring_to(&sections(&settings, &zones(), "vpnd0", false)).unwrap());
+        let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
+        let before = inode(&path);
+        follower.follow(&settings, &zones(), "vpnd0", false);
+        assert_eq!(inode(&path), before, "flash was written for nothing");
+        follower.follow(&settings, &zones(), "vpnd0", true);
+        assert!(fs::read_to_string(&path).unwrap().contains("nothing past the VPN"));
+        follower.follow(&settings, &zones(), "vpnd0", false);
+        assert!(!fs::read_to_string(&path).unwrap().contains("nothing past the VPN"));
+
+        // Somebody broke the file: it stays as it is, and that is said.
+        fs::write(&path, "config rule 'vpnd_rule_1'\n\toption broken 'open quote\n").unwrap();
+        assert!(!file.is_set_up());
+        let error = file.bring_to(&[]).unwrap_err().to_string();
+        assert!(
+            error.contains("firewall: cannot be read, so nothing was written into it: line 2"),
+            "{error}"
+        );
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,0 +1,215 @@
+//! The sections of `/etc/config/firewall` that are vpnd's. Pure.
+//!
+//! vpnd's own table only takes away: what fw4 refuses stays refused, so fw4 has to be told what is
+//! wanted. Nothing of the owner's is changed; every section here has a name that begins with
+//! [`PREFIX`], and without them the file is what it was.
+
+use crate::config::uci::{NewSection, NewValue, Section};
+use crate::config::{FirewallZone, PortProto, Settings, ZoneSide};
+
+/// Of the names of all our sections; UCI allows letters, digits and `_`.
+pub const PREFIX: &str = "vpnd_";
+/// The tunnel's zone. fw4 makes chains of it (`input_vpnd`).
+const ZONE: &str = "vpnd";
+/// `files/usr/share/vpnd/way-out` knows these sections by it.
+const CLOSED: &str = "closed";
+
+#[must_use]
+pub fn is_ours(section: &Section) -> bool {
+    !section.anonymous && section.name.starts_with(PREFIX)
+}
+
+/// Whether this is a file that `vpnd setup` wrote into.
+#[must_use]
+pub fn is_set_up<'a>(sections: impl IntoIterator<Item = &'a Section>) -> bool {
+    sections.into_iter().any(is_ours)
+}
+
+/// In the file's order, which is the order of fw4's rules. `armed`: contract, section 1.
+#[must_use]
+pub fn sections(settings: &Settings, zones: &[FirewallZone], device: &str, armed: bool) -> Vec<NewSection> {
+    let mut made = Sections::default();
+    // An owner's zone of that name keeps it: two would break fw4's file.
+    if zones.iter().any(|zone| zone.name == ZONE) {
+        return Vec::new();
+    }
+    made.add(
+        ("zone", "zone"),
+        &[
+            ("name", ZONE),
+            ("device", device),
+            ("input", "REJECT"),
+            ("output", "ACCEPT"),
+            ("forward", "REJECT"),
+            ("masq", "1"),
+            ("masq6", "1"),
+            ("mtu_fix", "1"),
+        ],
+    );
+    for lan in on(zones, ZoneSide::Lan) {
+        made.add(("forwarding", "forwarding"), &[("src", lan), ("dest", ZONE)]);
+    }
+    let mark = mark(settings);
+    for wan in on(zones, ZoneSide::Wan) {
+        // Contract 3.1: no connection to fw4, as they are kept out of conntrack.
+        let name = ("tunnel", "vpnd: packets of the tunnel itself");
+        made.rule(name, &[("src", wan), ("proto", "all"), ("mark", &mark), ("target", "ACCEPT")]);
+    }
+    // Contract 3.4. fw4 has no redirect of its own here, and so no accept for it.
+    for forward in &settings.allow_tunnel_forward {
+        let proto = match forward.proto {
+            PortProto::Tcp => "tcp",
+            PortProto::Udp => "udp",
+        };
+        let (address, port) = (forward.to.ip().to_string(), forward.to.port().to_string());
+        let rest = [("dest_ip", address.as_str()), ("dest_port", &port), ("target", "ACCEPT")];
+        made.rule(
+            ("forward", "vpnd: a port forward from the tunnel"),
+            &[[("src", ZONE), ("dest", "*"), ("proto", proto)], rest].concat(),
+        );
+    }
+    if armed {
+        made.armed(settings, zones);
+    }
+    made.0
+}
+
+#[derive(Default)]
+struct Sections(Vec<NewSection>);
+
+impl Sections {
+    /// The section's name has `label` in it, and a number.
+    fn add(&mut self, (kind, label): (&'static str, &str), options: &[(&'static str, &str)]) {
+        let value = |name: &str, text: &str| match name {
+            "device" => NewValue::List(vec![text.to_owned()]),
+            _ => NewValue::Text(text.to_owned()),
+        };
+        let begin = format!("{PREFIX}{label}_");
+        let same = |made: &&NewSection| made.name.as_ref().is_some_and(|name| name.starts_with(&begin));
+        let name = format!("{begin}{}", 1 + self.0.iter().filter(same).count());
+        let options = options.iter().map(|(name, text)| (*name, value(name, text))).collect();
+        self.0.push(NewSection { kind, name: Some(name), options });
+    }
+
+    fn rule(&mut self, (label, name): (&str, &str), options: &[(&'static str, &str)]) {
+        self.add(("rule", label), &[&[("name", name)], options].concat());
+    }
+
+    /// LAN to WAN is closed in fw4, too, which holds when vpnd's package and tables are gone; what
+    /// row 2.8 allows comes before that.
+    fn armed(&mut self, settings: &Settings, zones: &[FirewallZone]) {
+        for wan in on(zones, ZoneSide::Wan) {
+            for lan in on(zones, ZoneSide::Lan) {
+                for net in settings.allow_wan_private.iter().chain(&settings.allow_wan_multicast) {
+                    let net = net.to_string();
+                    let to = [("dest", wan), ("dest_ip", net.as_str())];
+                    let what = [("proto", "all"), ("target", "ACCEPT")];
+                    let name = ("allowed", "vpnd: allowed past the VPN (2.8)");
+                    self.rule(name, &[&[("src", lan)], &to[..], &what[..]].concat());
+                }
+                for net in &settings.allow_wan_multicast {
+                    let net = net.to_string();
+                    let to = [("src", wan), ("dest", lan), ("dest_ip", net.as_str())];
+                    let what = [("proto", "udp"), ("target", "ACCEPT")];
+                    let name = ("multicast", "vpnd: multicast from the WAN (2.8)");
+                    self.rule(name, &[&to[..], &what[..]].concat());
+                }
+            }
+            if !settings.allow_wan_multicast.is_empty() {
+                let what = [("src", wan), ("proto", "igmp"), ("target", "ACCEPT")];
+                self.rule(("igmp", "vpnd: who wants multicast (2.8)"), &what);
+            }
+            for zone in zones.iter().filter(|zone| zone.side != ZoneSide::Wan) {
+                let what =
+                    [("src", zone.name.as_str()), ("dest", wan), ("proto", "all"), ("target", "REJECT")];
+                self.rule((CLOSED, "vpnd: nothing past the VPN"), &what);
+            }
+        }
+    }
+}
+
+fn on(zones: &[FirewallZone], side: ZoneSide) -> impl Iterator<Item = &str> {
+    zones.iter().filter(move |zone| zone.side == side).map(|zone| zone.name.as_str())
+}
+
+fn mark(settings: &Settings) -> String {
+    format!("{:#x}/{:#x}", settings.mark.value(), settings.mark.mask())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Lan;
+    use crate::config::uci::{own, parse};
+
+    const STOCK: &str = "config defaults\n\toption input 'REJECT'\n\nconfig zone\n\toption name 'lan'\n\tlist network 'lan'\n\nconfig zone\n\toption name wan\n\tlist network wan\n\toption masq 1\n\n# the way out\nconfig forwarding\n\toption src lan\n\toption dest wan\n";
+
+    fn zones() -> Vec<FirewallZone> {
+        [("lan", ZoneSide::Lan), ("wan", ZoneSide::Wan), ("guest", ZoneSide::Neither)]
+            .map(|(name, side)| FirewallZone { name: name.to_owned(), side })
+            .into()
+    }
+
+    fn settings() -> Settings {
+        Settings {
+            allow_wan_private: vec!["192.168.100.0/24".parse().unwrap()],
+            allow_wan_multicast: vec!["239.0.0.0/8".parse().unwrap()],
+            allow_tunnel_forward: vec![crate::config::TunnelForward {
+                proto: PortProto::Tcp,
+                port: 8080,
+                to: "192.168.1.20:80".parse().unwrap(),
+            }],
+            ..Settings::fallback(Lan::default())
+        }
+    }
+
+    fn written(text: &str, armed: bool) -> Option<String> {
+        let new = sections(&settings(), &zones(), "vpnd0", armed);
+        own(text.as_bytes(), &new, is_ours).unwrap().map(|text| String::from_utf8(text).unwrap())
+    }
+
+    #[test]
+    fn as_written() {
+        let found =
+            format!("{}=== armed ===\n{}", written(STOCK, false).unwrap(), written(STOCK, true).unwrap());
+        crate::golden("fw4.uci", &found);
+    }
+
+    #[test]
+    fn taken_away_it_is_what_it_was_whatever_came_between() {
+        let set_up = written(STOCK, false).unwrap();
+        assert!(written(&set_up, false).is_none(), "written twice");
+        let armed = written(&set_up, true).unwrap();
+        assert!(written(&armed, true).is_none(), "written twice");
+        assert!(is_set_up(&parse(armed.as_bytes()).unwrap().sections));
+        for text in [&set_up, &armed, &written(&armed, false).unwrap()] {
+            assert!(text.starts_with(STOCK), "{text}");
+            let bare = own(text.as_bytes(), &[], is_ours).unwrap().unwrap();
+            assert_eq!(String::from_utf8(bare).unwrap(), STOCK);
+        }
+        assert!(own(STOCK.as_bytes(), &[], is_ours).unwrap().is_none());
+        // The owner added something behind ours.
+        let more = format!("{armed}\nconfig rule\n\toption name mine\n");
+        let bare = own(more.as_bytes(), &[], is_ours).unwrap().unwrap();
+        assert_eq!(String::from_utf8(bare).unwrap(), format!("{STOCK}\nconfig rule\n\toption name mine\n"));
+    }
+
+    #[test]
+    fn what_row_2_8_allows_comes_before_what_closes() {
+        let new = sections(&settings(), &zones(), "vpnd0", true);
+        let target = |word: &str| {
+            let is = |made: &NewSection| made.options.contains(&("target", NewValue::Text(word.to_owned())));
+            new.iter().enumerate().filter(|(_, made)| is(made)).map(|(at, _)| at).collect::<Vec<_>>()
+        };
+        assert!(target("ACCEPT").last() < target("REJECT").first());
+        // From every zone but the WAN's own: a guest network is no way round.
+        assert_eq!(target("REJECT").len(), 2);
+    }
+
+    #[test]
+    fn a_zone_of_the_owners_with_our_name_is_left_alone() {
+        let mut zones = zones();
+        zones.push(FirewallZone { name: ZONE.to_owned(), side: ZoneSide::Neither });
+        assert!(sections(&settings(), &zones, "vpnd0", true).is_empty());
+    }
+}
