@@ -12,7 +12,7 @@ const INT_64: u32 = 3 << 28;
 const BLOB_8: u32 = 8 << 28;
 const BLOB_16: u32 = 9 << 28;
 const BLOB_32: u32 = 10 << 28;
-const ARRAY: u32 = 13 << 28;
+/// Arrays have a type of their own (13), but apk's own tools give them this one, and read both.
 const OBJECT: u32 = 14 << 28;
 const OFFSET: u32 = INT - 1;
 
@@ -64,16 +64,8 @@ impl Writer {
         (Value(kind | value(offset)), offset + 1)
     }
 
-    /// `fields[0]` is the object's field 1; an object of nothing is no object.
-    pub fn object(&mut self, fields: &[Value]) -> Value {
-        self.slots(OBJECT, fields)
-    }
-
-    pub fn array(&mut self, items: &[Value]) -> Value {
-        self.slots(ARRAY, items)
-    }
-
-    fn slots(&mut self, kind: u32, values: &[Value]) -> Value {
+    /// An object, whose field 1 is `values[0]`, or an array; of nothing it is none.
+    pub fn object(&mut self, values: &[Value]) -> Value {
         let used = values.iter().rposition(|value| *value != Value::NULL).map_or(0, |last| last + 1);
         if used == 0 {
             return Value::NULL;
@@ -83,7 +75,7 @@ impl Writer {
         for value in &values[..used] {
             bytes.extend_from_slice(&value.0.to_le_bytes());
         }
-        self.shared(kind, &bytes, 4)
+        self.shared(OBJECT, &bytes, 4)
     }
 
     /// # Errors
@@ -175,13 +167,13 @@ mod tests {
     fn what_lies_at_an_odd_place_is_written_again() {
         let mut writer = Writer::new();
         writer.text("x");
-        // An array of one value has the bytes of a blob that ends at no multiple of four.
+        // An object of one value has the bytes of a blob that ends at no multiple of four.
         let item = writer.int(5);
-        let as_array = [2, 0, 0, 0, 5, 0, 0, 0x10];
-        assert_eq!(writer.raw(&as_array, 1), 10);
-        writer.written.insert(as_array.to_vec(), 10);
-        assert_eq!(writer.array(&[item]), Value(0xd000_0014));
-        assert_eq!(writer.array(&[item]), Value(0xd000_0014), "and found there from now on");
+        let as_object = [2, 0, 0, 0, 5, 0, 0, 0x10];
+        assert_eq!(writer.raw(&as_object, 1), 10);
+        writer.written.insert(as_object.to_vec(), 10);
+        assert_eq!(writer.object(&[item]), Value(0xe000_0014));
+        assert_eq!(writer.object(&[item]), Value(0xe000_0014), "and found there from now on");
     }
 
     #[test]
@@ -191,7 +183,7 @@ mod tests {
         let object = writer.object(&[Value::NULL, five, Value::NULL]);
         assert_eq!(object, Value(0xe000_0008));
         assert_eq!(writer.object(&[Value::NULL; 3]), Value::NULL);
-        assert_eq!(writer.array(&[]), Value::NULL);
+        assert_eq!(writer.object(&[]), Value::NULL);
         let bytes = writer.finish(object).unwrap();
         assert_eq!(words(&bytes), [0, 0xe000_0008, 3, 0, 0x1000_0005]);
     }

@@ -50,7 +50,7 @@ pub fn database(meta: &Meta, folders: &[Folder<'_>], arch: &str, epoch: u32) -> 
         none,
         depends,
     ]);
-    let paths = adb.array(&paths);
+    let paths = adb.object(&paths);
     let scripts = scripts(&mut adb, meta);
     let root = adb.object(&[info, paths, scripts]);
     let mut bytes = adb.finish(root)?;
@@ -70,7 +70,7 @@ fn dependencies(adb: &mut Writer, names: &[String]) -> Value {
     values.sort_by_key(|(name, _)| *name);
     values.dedup();
     let values: Vec<Value> = values.into_iter().map(|(_, value)| value).collect();
-    adb.array(&values)
+    adb.object(&values)
 }
 
 /// name, acl, files
@@ -78,7 +78,7 @@ fn directory(adb: &mut Writer, (path, entries): &Folder<'_>, epoch: u32) -> Valu
     let files: Vec<Value> = entries.iter().map(|(name, node)| file(adb, name, node, epoch)).collect();
     let name = adb.text(path);
     let acl = acl(adb, 0o755);
-    let files = adb.array(&files);
+    let files = adb.object(&files);
     adb.object(&[name, acl, files])
 }
 
