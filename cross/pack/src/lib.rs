@@ -9,8 +9,6 @@ mod error;
 pub mod ipk;
 mod meta;
 mod openwrt;
-#[cfg(test)]
-mod tests;
 mod tree;
 mod version;
 
