@@ -29,6 +29,8 @@ pub struct Meta {
     pub postinst: Option<String>,
     /// Own part of the script before removing, likewise.
     pub prerm: Option<String>,
+    /// The script after removing.
+    pub postrm: Option<String>,
 }
 
 impl Meta {
@@ -52,6 +54,7 @@ impl Meta {
             conffiles: words("conffiles")?,
             postinst: optional(folder, "postinst")?,
             prerm: optional(folder, "prerm")?,
+            postrm: optional(folder, "postrm")?,
         })
     }
 
@@ -95,7 +98,7 @@ impl Meta {
                 return Err(Error::field("conffile", path, "must be an absolute path"));
             }
         }
-        for script in [&self.postinst, &self.prerm].into_iter().flatten() {
+        for script in [&self.postinst, &self.prerm, &self.postrm].into_iter().flatten() {
             if !script.starts_with("#!/bin/sh\n") {
                 return Err(Error::field("script", script, "must begin with #!/bin/sh"));
             }

@@ -82,13 +82,16 @@ pub fn with_records(tree: &Tree, meta: &Meta) -> Result<Tree, Error> {
     Ok(whole)
 }
 
-/// opkg's scripts: the stubs, and the recipe's own beside them, which the functions source.
+/// opkg's scripts: the stubs, and the recipe's own beside them, which the functions source; after a
+/// removal there is the recipe's alone.
 pub fn ipk_scripts(meta: &Meta) -> Vec<(&'static str, String)> {
     let mut scripts = vec![
         ("postinst", format!("#!/bin/sh\n{NO_SCRIPT}{FUNCTIONS}default_postinst $0 $@\n")),
         ("prerm", format!("#!/bin/sh\n{FUNCTIONS}default_prerm $0 $@\n")),
     ];
-    for (name, own) in [("postinst-pkg", &meta.postinst), ("prerm-pkg", &meta.prerm)] {
+    for (name, own) in
+        [("postinst-pkg", &meta.postinst), ("prerm-pkg", &meta.prerm), ("postrm", &meta.postrm)]
+    {
         scripts.extend(own.as_ref().map(|own| (name, format!("{own}\n"))));
     }
     scripts
@@ -98,6 +101,8 @@ pub fn ipk_scripts(meta: &Meta) -> Vec<(&'static str, String)> {
 pub struct ApkScripts {
     pub post_install: String,
     pub pre_deinstall: String,
+    /// Empty if there is none.
+    pub post_deinstall: String,
     pub post_upgrade: String,
 }
 
@@ -110,6 +115,7 @@ pub fn apk_scripts(meta: &Meta) -> ApkScripts {
     ApkScripts {
         post_upgrade: format!("#!/bin/sh\nexport PKG_UPGRADE=1\n{after}"),
         post_install: format!("#!/bin/sh\n{after}"),
+        post_deinstall: meta.postrm.as_ref().map(|own| format!("{own}\n")).unwrap_or_default(),
         pre_deinstall: format!("#!/bin/sh\n{FUNCTIONS}{whose}default_prerm\n{}", own(&meta.prerm)),
     }
 }

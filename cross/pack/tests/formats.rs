@@ -25,6 +25,7 @@ fn meta() -> Meta {
         description: "  A small\n  package.".into(),
         conffiles: words("/etc/small/ /etc/config/small"),
         prerm: Some("#!/bin/sh\n[ -n \"$ROOT\" ] || echo gone\nexit 0".into()),
+        postrm: Some("#!/bin/sh\nrmdir /etc/small".into()),
         ..Meta::default()
     }
 }
@@ -88,9 +89,9 @@ fn an_ipk_holds_what_opkg_wants() {
     let (list, contents) = entries(&outer[2]);
     let contents: Vec<String> = contents.into_iter().map(|bytes| String::from_utf8(bytes).unwrap()).collect();
     let names: Vec<&str> = list.lines().map(|line| line.rsplit('/').next().unwrap()).collect();
-    assert_eq!(names, ["", "conffiles", "control", "postinst", "prerm", "prerm-pkg"]);
+    assert_eq!(names, ["", "conffiles", "control", "postinst", "postrm", "prerm", "prerm-pkg"]);
     let modes: Vec<&str> = list.lines().map(|line| &line[..3]).collect();
-    assert_eq!(modes, ["755", "644", "644", "755", "755", "755"]);
+    assert_eq!(modes, ["755", "644", "644", "755", "755", "755", "755"]);
     assert_eq!(contents[1], "/etc/config/small\n");
     assert_eq!(
         contents[3],
@@ -99,11 +100,12 @@ fn an_ipk_holds_what_opkg_wants() {
          default_postinst $0 $@\n"
     );
     assert_eq!(
-        contents[4],
+        contents[5],
         "#!/bin/sh\n[ -s ${IPKG_INSTROOT}/lib/functions.sh ] || exit 0\n\
          . ${IPKG_INSTROOT}/lib/functions.sh\ndefault_prerm $0 $@\n"
     );
-    assert_eq!(contents[5], "#!/bin/sh\n[ -n \"$ROOT\" ] || echo gone\nexit 0\n");
+    assert_eq!(contents[4], "#!/bin/sh\nrmdir /etc/small\n");
+    assert_eq!(contents[6], "#!/bin/sh\n[ -n \"$ROOT\" ] || echo gone\nexit 0\n");
     assert_eq!(
         contents[2],
         "Package: small\nVersion: 1.2.3-r4\nDepends: libc, zlib, busybox\nSource: openwrt/small\n\
@@ -143,7 +145,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 /// Of the small package with all kinds of files: what apk-tools 3.0.6's `apk mkpkg` writes of the
 /// same tree, scripts and fields is the same to the byte (tried by hand, with
 /// `--compression none` and SOURCE_DATE_EPOCH).
-const APK: &str = "94449efb89d2599b1af694ceff42c4dca2a445594e4f96fd4f0c77e5a0d6be09";
+const APK: &str = "4903ad022d4265adb9993037f327f219e5114563563b29e6c58d9cc00f6264f7";
 
 #[test]
 fn an_apk_is_the_one_that_apk_itself_writes() {

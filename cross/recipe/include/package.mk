@@ -17,7 +17,7 @@ define Package/Default
 endef
 
 refused_fields := ABI_VERSION ALTERNATIVES CONFLICTS EXTRA_DEPENDS PROVIDES VARIANT
-refused_parts := preinst postrm install-overlay
+refused_parts := preinst install-overlay
 
 # Every package needs libc there. Conditions (@...) are the build's own.
 depends = libc $(filter-out libc,$(patsubst +%,%,$(filter-out @%,$(DEPENDS))))
@@ -47,7 +47,6 @@ package:
 	$$(call field,depends,$$(depends))
 	$$(call field,description,$$(Package/$(1)/description))
 	$$(call field,conffiles,$$(Package/$(1)/conffiles))
-	$$(if $$(value Package/$(1)/postinst),$$(call field,postinst,$$(Package/$(1)/postinst)))
-	$$(if $$(value Package/$(1)/prerm),$$(call field,prerm,$$(Package/$(1)/prerm)))
+	$$(foreach each,postinst prerm postrm,$$(if $$(value Package/$(1)/$$(each)),$$(call field,$$(each),$$(Package/$(1)/$$(each)))))
 	$$(call Package/$(1)/install,$$(STAGE))
 endef

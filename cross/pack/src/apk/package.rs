@@ -120,6 +120,7 @@ fn scripts(adb: &mut Writer, meta: &Meta) -> Value {
     let none = Value::NULL;
     let install = adb.text(&scripts.post_install);
     let deinstall = adb.text(&scripts.pre_deinstall);
+    let deinstalled = adb.text(&scripts.post_deinstall);
     let upgrade = adb.text(&scripts.post_upgrade);
-    adb.object(&[none, none, install, deinstall, none, none, upgrade])
+    adb.object(&[none, none, install, deinstall, deinstalled, none, upgrade])
 }
