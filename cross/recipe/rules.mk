@@ -3,6 +3,7 @@
 #
 # Given by cross/packages: ROOT (this project), PROGRAM (the folder whose bin/ holds the program),
 # STAGE (where the files go) and META (where the fields go, one file each).
+# `make package` writes both, `make fields` needs only ROOT and META.
 
 INCLUDE_DIR := $(TOPDIR)/include
 

@@ -32,8 +32,11 @@ $(foreach each,$(refused_fields),$(if $($(each)),$(error cross/recipe does not k
 $(foreach each,$(refused_parts),$(if $(value Package/$(1)/$(each)),$(error cross/recipe does not know Package/$(1)/$(each))))
 $(if $(findstring :,$(DEPENDS)),$(error cross/recipe does not know conditional dependencies: $(DEPENDS)))
 
-.PHONY: package
-package:
+.PHONY: package fields
+package: fields
+	$$(call Package/$(1)/install,$$(STAGE))
+
+fields:
 	$$(call field,name,$(1))
 	$$(call field,pkg_version,$$(PKG_VERSION))
 	$$(call field,version,$$(VERSION))
@@ -48,5 +51,4 @@ package:
 	$$(call field,description,$$(Package/$(1)/description))
 	$$(call field,conffiles,$$(Package/$(1)/conffiles))
 	$$(foreach each,postinst prerm postrm,$$(if $$(value Package/$(1)/$$(each)),$$(call field,$$(each),$$(Package/$(1)/$$(each)))))
-	$$(call Package/$(1)/install,$$(STAGE))
 endef
