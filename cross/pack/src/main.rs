@@ -1,7 +1,7 @@
 //! pack --tree DIR --meta DIR --epoch SECONDS --out DIR ARCH...
 //!
 //! Writes DIR/ARCH/NAME_VERSION_ARCH.ipk and DIR/ARCH/NAME-VERSION.apk for every ARCH, and says
-//! what it wrote. DIR/ARCH belongs to it: packages of other versions there are removed.
+//! what it wrote. What lies there of NAME's other versions is removed.
 
 use std::ffi::OsString;
 use std::fs;
@@ -69,20 +69,29 @@ fn run(task: &Task) -> Result<(), Error> {
     for arch in &task.archs {
         pack::check_arch(arch)?;
         let folder = task.out.join(arch);
-        empty(&folder)?;
+        clear(&folder, name)?;
         write(&folder.join(format!("{name}_{version}_{arch}.ipk")), &pack::ipk::write(&package, arch)?)?;
         write(&folder.join(format!("{name}-{version}.apk")), &pack::apk::write(&package, arch)?)?;
     }
     Ok(())
 }
 
-/// A folder without packages: what lies there should be of one version.
-fn empty(folder: &Path) -> Result<(), Error> {
+/// A folder without packages of this name: what lies there should be of one version.
+fn clear(folder: &Path, name: &str) -> Result<(), Error> {
     fs::create_dir_all(folder).map_err(|error| Error::io("creating", folder, error))?;
     let entries = fs::read_dir(folder).map_err(|error| Error::io("listing", folder, error))?;
     for entry in entries {
         let path = entry.map_err(|error| Error::io("listing", folder, error))?.path();
-        if path.extension().is_some_and(|extension| extension == "ipk" || extension == "apk") {
+        let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+        let ours = match file.strip_prefix(name) {
+            Some(rest) if file.ends_with(".ipk") => rest.starts_with('_'),
+            // A version begins with a digit; `NAME-more` would be another package.
+            Some(rest) if file.ends_with(".apk") => {
+                rest.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+            }
+            _ => false,
+        };
+        if ours {
             fs::remove_file(&path).map_err(|error| Error::io("removing", &path, error))?;
         }
     }

@@ -182,11 +182,15 @@ fn the_program_writes_both_formats_for_each_architecture() {
     let read = || names.map(|name| fs::read(stage.path("out").join(name)).unwrap());
     let first = read();
     // Again, with a package of another version there, and another user's habits.
-    fs::write(stage.path("out/x86_64/small-1.0.apk"), "").unwrap();
+    let others = ["small-app-1.0.apk", "smaller_1.0_all.ipk", "small_1.0.txt"];
+    for name in others.iter().chain(&["small-1.0.apk", "small_1.0_x86_64.ipk"]) {
+        fs::write(stage.path("out/x86_64").join(name), "").unwrap();
+    }
     let line = format!("umask 077; export TZ=Asia/Tokyo; {} {good}", env!("CARGO_BIN_EXE_pack"));
     assert!(Command::new("sh").args(["-c", &line]).current_dir(&stage.0).status().unwrap().success());
     assert!(first == read());
-    assert!(!stage.path("out/x86_64/small-1.0.apk").exists());
+    assert_eq!(fs::read_dir(stage.path("out/x86_64")).unwrap().count(), 2 + others.len());
+    assert!(others.iter().all(|name| stage.path("out/x86_64").join(name).exists()));
 
     for (line, code, words) in [
         ("", 2, "something is missing"),
