@@ -58,7 +58,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Parsed, String> {
         values: Vec::new(),
         options: Vec::new(),
     };
-    while let Some(arg) = parser.next().map_err(|e| e.to_string())? {
+    while let Some(arg) = parser.next().map_err(told)? {
         match arg {
             Arg::Short('h') | Arg::Long("help") => help = true,
             Arg::Short('V') | Arg::Long("version") => {
@@ -78,7 +78,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Parsed, String> {
             Arg::Long(name) => {
                 let found = option(spec, name)?;
                 let value = match found.1 {
-                    Some(_) => parser.value().and_then(|v| v.string()).map_err(|e| e.to_string())?,
+                    Some(_) => parser.value().and_then(|v| v.string()).map_err(told)?,
                     None => String::new(),
                 };
                 input.options.push((found.0, value));
@@ -114,7 +114,19 @@ fn finish(spec: Option<&'static Spec>, help: bool, input: Input) -> Result<Parse
 }
 
 fn directory(parser: &mut Parser) -> Result<PathBuf, String> {
-    parser.value().map(PathBuf::from).map_err(|e| e.to_string())
+    parser.value().map(PathBuf::from).map_err(told)
+}
+
+/// lexopt's own words quote values as Rust's debugging does, which the release build leaves out
+/// (cross/build).
+fn told(error: lexopt::Error) -> String {
+    match error {
+        lexopt::Error::UnexpectedValue { option, value } => {
+            format!("unexpected argument for option '{option}': '{}'", value.to_string_lossy())
+        }
+        lexopt::Error::NonUnicodeValue(value) => format!("'{}' is no UTF-8", value.to_string_lossy()),
+        other => other.to_string(),
+    }
 }
 
 fn verb(word: &str) -> Result<&'static Spec, String> {
@@ -170,7 +182,7 @@ mod tests {
             ("status x", "'x' is one argument too many"),
             ("lockdown", "lockdown needs on|off"),
             ("connect --wait", "missing argument for option '--wait'"),
-            ("status --json=1", "unexpected argument for option '--json'"),
+            ("status --json=1", "unexpected argument for option '--json': '1'"),
             ("status --run-dir", "missing argument for option '--run-dir'"),
         ] {
             let error = parsed(line).unwrap_err();
