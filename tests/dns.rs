@@ -122,7 +122,7 @@ fn scratch(name: &str, dhcp: &str) -> (PathBuf, Dnsmasq) {
     fs::create_dir_all(dir.join("dnsmasq.d")).unwrap();
     fs::write(dir.join("dhcp"), dhcp).unwrap();
     fs::write(dir.join("resolv.conf.auto"), format!("nameserver {ISP}\n")).unwrap();
-    let hand = Dnsmasq::new(&dir, &dir);
+    let hand = Dnsmasq::with_tmp(&dir, &dir);
     (dir, hand)
 }
 

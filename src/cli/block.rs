@@ -33,7 +33,7 @@ pub fn run(input: &Input) -> Outcome {
     if boots {
         // dnsmasq comes after (S19).
         let names = dns::upstream(&Stance::Boot, &settings);
-        if let (_, Err(why)) = dns::Dnsmasq::new(&input.config_dir, &dns::tmp()).bring_to(&names) {
+        if let (_, Err(why)) = dns::Dnsmasq::new(&input.config_dir).bring_to(&names) {
             eprintln!("vpnd block: dnsmasq may ask in vain: {}", text::clean(&why));
         }
         let boot =

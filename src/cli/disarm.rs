@@ -165,7 +165,7 @@ async fn delete_flows(input: &Input, settings: &Settings) -> Result<(), String> 
 
 /// dnsmasq asks whom its owner named.
 fn names_as_before(input: &Input) -> Result<(), String> {
-    let (told, result) = dns::Dnsmasq::new(&input.config_dir, &dns::tmp()).bring_to(&dns::Upstream::Anybody);
+    let (told, result) = dns::Dnsmasq::new(&input.config_dir).bring_to(&dns::Upstream::Anybody);
     let mut restart = dns::restart();
     let restarted =
         if told == dns::Told::Nothing { None } else { restart.begin().or_else(|| restart.finish()) };

@@ -178,7 +178,7 @@ impl Daemon {
             pause,
             undone,
             fw4: fw4::Follower::new(&dirs.config),
-            dns: dns::Follower::new(dns::Dnsmasq::new(&dirs.config, &dns::tmp())),
+            dns: dns::Follower::new(dns::Dnsmasq::new(&dirs.config)),
             _server: control::serve(&dirs.run, sender)?,
         };
         daemon.run_effects(effects).await;

@@ -39,9 +39,14 @@ pub enum Told {
 }
 
 impl Dnsmasq {
-    /// `tmp`: what OpenWrt's dnsmasq.init has as /tmp.
     #[must_use]
-    pub fn new(config_dir: &Path, tmp: &Path) -> Self {
+    pub fn new(config_dir: &Path) -> Self {
+        Self::with_tmp(config_dir, Path::new("/tmp"))
+    }
+
+    /// `tmp`: another folder than that in which OpenWrt's dnsmasq.init keeps what it makes.
+    #[must_use]
+    pub fn with_tmp(config_dir: &Path, tmp: &Path) -> Self {
         Self { dhcp: config_dir.join("dhcp"), tmp: tmp.to_owned() }
     }
 
@@ -128,12 +133,6 @@ pub fn hang_up() {
             unsafe { libc::kill(pid, libc::SIGHUP) };
         }
     }
-}
-
-/// What OpenWrt's dnsmasq has as /tmp; tests have it elsewhere.
-#[must_use]
-pub fn tmp() -> PathBuf {
-    std::env::var_os("VPND_DNSMASQ_TMP").map_or_else(|| "/tmp".into(), PathBuf::from)
 }
 
 /// What starts dnsmasq anew.

@@ -9,6 +9,7 @@ mod faults;
 mod inject;
 mod layers;
 mod offload;
+mod openwrt;
 mod random;
 mod tunnel;
 mod watch;
@@ -40,6 +41,7 @@ pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
     all.extend(attacks::scenarios());
     all.extend(control::scenarios());
     all.extend(offload::scenarios());
+    all.extend(openwrt::scenarios());
     all.extend(watch::scenarios());
     all.extend(death::scenarios());
     all.extend(clock::scenarios());
