@@ -62,9 +62,9 @@ def read_info(values, tag, package):
         elif name in BLOBS:
             package.meta[name] = values.blob(slot, where).hex()
         elif name in DEPENDENCIES:
-            package.meta[name] = [dependency(values, item, where) for item in values.slots(slot, where)]
-            check_order([entry.partition("\0")[0] for entry in package.meta[name]], where, package)
-            package.meta[name] = [entry.replace("\0", "") for entry in package.meta[name]]
+            found = [dependency(values, item, where) for item in values.slots(slot, where)]
+            check_order([item[0] for item in found], where, package)
+            package.meta[name] = [item[1] for item in found]
         else:
             package.meta[name] = [text(values.blob(item, where) or b"") for item in values.slots(slot, where)]
     if "hashes" not in info:
@@ -85,7 +85,7 @@ def check_id(values, tag, package):
 
 
 def dependency(values, tag, where):
-    """`name\\0>=version`: the name apart, as it decides the order."""
+    """Its name, which decides the order, and all of it: `name>=1.2`, `!name`."""
     found = named(values, tag, ["name", "version", "match"], where)
     name = text(values.blob(found.get("name", adb.NULL), where) or b"")
     if not name:
@@ -94,11 +94,11 @@ def dependency(values, tag, where):
     match = values.number(found.get("match", adb.NULL), where)
     conflict = "!" if (match or 0) & 16 else ""
     if not version:
-        return f"{name}\0" if not conflict else f"{name}\0!"
+        return name, conflict + name
     sign = MATCHES.get((1 if match is None else match) & 15)
     if not sign:
         raise Broken(f"{where}: {show(name)}: unknown comparison {match}")
-    return f"{name}\0{conflict}{sign}{version}"
+    return name, f"{conflict}{name}{sign}{version}"
 
 
 def check_order(names, where, package):

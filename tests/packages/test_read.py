@@ -13,6 +13,7 @@ import tarfile
 import tempfile
 import unittest
 
+sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import handmade
 import read
