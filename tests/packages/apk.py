@@ -3,7 +3,7 @@ import hashlib
 import struct
 
 import adb
-from model import Broken, Entry, name_problem, show, text
+from model import Broken, Entry, name_problem, show, target_problem, text
 
 # Names of the slots, in order: what apk-tools calls them when it prints a package.
 PACKAGE = ["info", "paths", "scripts", "triggers", "replaces-priority"]
@@ -196,6 +196,8 @@ def read_target(entry, target, where, package):
         raise Broken(f"{where}: truncated target")
     entry.kind = KINDS.get(struct.unpack_from("<H", target)[0], "special")
     entry.target = text(target[2:])
+    if entry.kind in ("link", "hardlink") and target_problem(entry.target):
+        package.bad(f"{where}: {target_problem(entry.target)}")
     if entry.kind == "link" and entry.size not in (0, len(target) - 2):
         package.bad(f"{where}: size {entry.size}, but its target has {len(target) - 2} bytes")
 

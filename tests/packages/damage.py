@@ -100,6 +100,7 @@ IPK_DAMAGE = {
     "hard link": (lambda: ipk(data=raw_tree(member("./usr/sbin/demo2", flag=b"1", target=b"./usr/sbin/demo"))), "neither file, link nor"),
     "device": (lambda: ipk(data=raw_tree(member("./usr/sbin/demo2", flag=b"3"))), "neither file, link nor"),
     "link that leaves": (lambda: ipk(data=raw_tree(member("./usr/sbin/demo2", target=b"../../etc/shadow", **LINK))), "points to"),
+    "letters of a target": (lambda: ipk(data=raw_tree(member("./usr/sbin/demo2", target=b"a\x07", **LINK))), "a target that is empty"),
     "set-uid": (lambda: ipk(changed(files(), "usr/sbin/demo", 0o4755)), "set-uid"),
     "world-writable": (lambda: ipk(changed(files(), "usr/sbin/demo", 0o777)), "writable by others"),
     "mode of the configuration": (lambda: ipk(changed(files(), "etc/config/demo", 0o644)), "has mode 0644, not 0600"),

@@ -7,7 +7,7 @@ import re
 import struct
 import zlib
 
-from model import Broken, Entry, inflate, name_problem, show, text
+from model import Broken, Entry, inflate, name_problem, show, target_problem, text
 
 OUTER = ["./debian-binary", "./data.tar.gz", "./control.tar.gz"]
 KINDS = {b"0": "file", b"1": "hardlink", b"2": "link", b"5": "dir"}
@@ -184,6 +184,8 @@ def read_data(members, package):
         if member.kind == "file":
             entry.data = member.data
         entry.target = member.target
+        if member.kind in ("link", "hardlink") and target_problem(member.target):
+            package.bad(f"data.tar: {show(path)}: {target_problem(member.target)}")
         package.entries.append(entry)
 
 

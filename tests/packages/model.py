@@ -90,6 +90,18 @@ def show(value):
     return shown if len(shown) <= 120 else shown[:100] + "...'"
 
 
+def line(problem):
+    """A problem as one line of printable ASCII, whatever a hostile name put into it."""
+    return ascii(problem)[1:-1].replace("\\'", "'")[:400]
+
+
+def target_problem(target):
+    """Why a link's target must not be used, or None. Where it leads to is for the rules."""
+    if not target or any(not 0x21 <= ord(letter) <= 0x7E for letter in target):
+        return "a target that is empty or has letters other than printable ASCII"
+    return None
+
+
 def inflate(raw, what):
     """One raw deflate stream, and what follows it."""
     stream = zlib.decompressobj(-15)

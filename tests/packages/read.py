@@ -19,7 +19,7 @@ sys.dont_write_bytecode = True
 import apk
 import ipk
 import rules
-from model import Broken, Package
+from model import Broken, Package, line
 
 
 def read(file):
@@ -52,7 +52,7 @@ def check(files, folder):
     for file in files:
         found = problems(file, folder)
         for problem in found:
-            print(f"{file}: {problem}")
+            print(f"{file}: {line(problem)}")
         failed = failed or bool(found)
     return 1 if failed else 0
 
@@ -111,13 +111,13 @@ def main(arguments):
             if [package.format for package in pair] != ["ipk", "apk"]:
                 raise Broken("same takes an .ipk and an .apk")
             found = rules.same(*pair)
-            print("".join(f"{line}\n" for line in found), end="")
+            print("".join(f"{line(problem)}\n" for problem in found), end="")
             return 1 if found else 0
         else:
             print(__doc__, end="", file=sys.stderr)
             return 2
     except (Broken, OSError) as error:
-        print(f"read.py: {files[0]}: {error}", file=sys.stderr)
+        print(f"read.py: {files[0]}: {line(str(error))}", file=sys.stderr)
         return 1
     return 0
 

@@ -20,7 +20,7 @@ import read
 import rules
 from damage import APK_DAMAGE, IPK_DAMAGE, changed
 from handmade import Writer, apk, apk_parts, apk_tree, container, control_text, data_members, deflated, files, gz, ipk, rehash, tar
-from model import Broken
+from model import Broken, line
 
 IPK, APK = "out/mips_24kc/demo_1.2.3-r1_mips_24kc.ipk", "out/mips_24kc/demo-1.2.3-r1.apk"
 SEED, MUTATIONS = 20261122, int(os.environ.get("MUTATIONS", "3000"))
@@ -186,7 +186,8 @@ class Hostile(unittest.TestCase):
     def survive(self, raw, file):
         try:
             package = read.parse(raw, file)
-            rules.check(package)
+            found = rules.check(package)
+            self.assertFalse([problem for problem in found if not line(problem).isprintable() or not line(problem).isascii()])
             rules.same(package, package) if package.format == "ipk" else rules.same(self.other, package)
             package.describe()
         except Broken:
