@@ -11,6 +11,7 @@ use crate::control::{PAUSE_MAX, Request};
 use crate::daemon::enforce;
 use crate::dns;
 use crate::firewall::{Nft, conntrack, guard};
+use crate::fw4;
 use crate::machine::{LockdownWord, Stored};
 use crate::policy::{Stance, flows};
 use crate::routing::{Router, sysctl};
@@ -21,6 +22,8 @@ const WHAT: &str = "This ends all blocking: tunnel, rules, routing barrier and l
                     every device of the LAN reaches the internet WITHOUT the VPN, also after a reboot.";
 /// For a daemon that is just being started again.
 const NEXT: Duration = Duration::from_secs(20);
+/// For the daemon to write that file.
+const FW4: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(500);
 
 pub fn run(input: &Input) -> Outcome {
@@ -137,6 +140,16 @@ fn done_by_daemon(input: &Input) -> Outcome {
             "open now, but blocked again after a reboot: {} is still there",
             input.state().marker().display()
         ));
+    }
+    // The daemon takes it away after everything else.
+    let (file, until) = (fw4::File::new(&input.config_dir), Instant::now() + FW4);
+    while file.is_closed() {
+        if Instant::now() >= until {
+            return Err("open, but for fw4: /etc/config/firewall still refuses LAN to WAN \
+                (sections 'vpnd_closed_…'); 'vpnd status' says why"
+                .to_owned());
+        }
+        std::thread::sleep(AGAIN);
     }
     text::say("disarmed: as if vpnd were not there");
     Ok(DONE)

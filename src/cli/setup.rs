@@ -4,6 +4,7 @@ use super::args::Input;
 use super::{DONE, Outcome, text};
 use crate::config;
 use crate::fw4::{self, File, sections};
+use crate::state::RunDir;
 use crate::tunnel;
 
 pub fn setup(input: &Input) -> Outcome {
@@ -11,7 +12,7 @@ pub fn setup(input: &Input) -> Outcome {
     for problem in &loaded.problems {
         text::say(&format!("still wrong: {problem}"));
     }
-    let wanted = sections(&loaded.settings, &loaded.zones, tunnel::DEVICE, input.state().armed());
+    let wanted = sections(&loaded.settings, &loaded.zones, tunnel::DEVICE, closed(input));
     if wanted.is_empty() {
         return Err(
             "/etc/config/firewall has a zone named 'vpnd' that vpnd did not make: rename it".to_owned()
@@ -32,6 +33,11 @@ pub fn teardown(input: &Input) -> Outcome {
     write(input, &[], "the firewall's configuration is what it was without vpnd")
 }
 
+/// Armed, and not open for a while.
+fn closed(input: &Input) -> bool {
+    input.state().armed() && RunDir::new(&input.run_dir).pause_left().is_none()
+}
+
 /// As the daemon does when the marker comes or goes: only where it was set up.
 ///
 /// # Errors
@@ -41,19 +47,24 @@ pub fn follow(input: &Input) -> Result<(), String> {
     if !file.is_set_up() {
         return Ok(());
     }
-    let config::Loaded { settings, zones, .. } = config::load(&input.config_dir);
-    bring_to(&file, &sections(&settings, &zones, tunnel::DEVICE, input.state().armed())).map(drop)
+    let config::Loaded { settings, zones, problems, .. } = config::load(&input.config_dir);
+    if problems.is_empty() {
+        let wanted = sections(&settings, &zones, tunnel::DEVICE, closed(input));
+        return reloaded(file.bring_to(&wanted)).map(drop);
+    }
+    // Nobody knows what it says: what is there stays, but for what closes an open router.
+    if closed(input) { Ok(()) } else { reloaded(file.open()).map(drop) }
 }
 
 fn write(input: &Input, wanted: &[config::uci::NewSection], done: &str) -> Outcome {
-    let changed = bring_to(&File::new(&input.config_dir), wanted)?;
+    let changed = reloaded(File::new(&input.config_dir).bring_to(wanted))?;
     text::say(&if changed { done.to_owned() } else { format!("{done}; nothing had to be changed") });
     Ok(DONE)
 }
 
 /// True when something was written, and fw4 has taken it.
-fn bring_to(file: &File, wanted: &[config::uci::NewSection]) -> Result<bool, String> {
-    if !file.bring_to(wanted).map_err(|e| e.to_string())? {
+fn reloaded(written: Result<bool, fw4::Error>) -> Result<bool, String> {
+    if !written.map_err(|e| e.to_string())? {
         return Ok(false);
     }
     let mut reload = fw4::reload();

@@ -272,9 +272,9 @@ impl Daemon {
             stance => stance,
         };
         self.dns.follow(stance, &self.inputs.settings);
-        if self.inputs.broken.is_empty() {
-            self.fw4.follow(&self.inputs.settings, &self.inputs.zones, tunnel::DEVICE, armed);
-        }
+        let known = (&*self.inputs.settings, self.inputs.zones.as_slice());
+        let known = self.inputs.broken.is_empty().then_some(known);
+        self.fw4.follow(known, tunnel::DEVICE, armed && self.pause.is_none());
     }
 
     async fn step(&mut self, event: Event) {

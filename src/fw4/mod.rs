@@ -10,12 +10,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::config::uci::{EditError, NewSection, own, parse};
+use crate::config::uci::{EditError, NewSection, Package, own, parse};
 use crate::config::{FirewallZone, Settings};
 use crate::init_script::InitScript;
 use crate::state;
 
-pub use sections::{is_ours, is_set_up, sections};
+pub use sections::{closes, is_ours, is_set_up, sections};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -42,8 +42,17 @@ impl File {
     /// Whether vpnd's sections are in it; where it cannot be read, nobody may write into it.
     #[must_use]
     pub fn is_set_up(&self) -> bool {
-        let package = self.read().ok().and_then(|text| parse(&text).ok());
-        package.is_some_and(|package| is_set_up(&package.sections))
+        self.package().is_some_and(|package| is_set_up(&package.sections))
+    }
+
+    /// Whether it refuses LAN to WAN on vpnd's word.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.package().is_some_and(|package| package.sections.iter().any(closes))
+    }
+
+    fn package(&self) -> Option<Package> {
+        self.read().ok().and_then(|text| parse(&text).ok())
     }
 
     /// Has vpnd's sections be those of `wanted`; true when something was written.
@@ -52,7 +61,20 @@ impl File {
     /// The file stands as it was.
     pub fn bring_to(&self, wanted: &[NewSection]) -> Result<bool, Error> {
         let text = self.read()?;
-        let written = own(&text, wanted, is_ours);
+        self.write(own(&text, wanted, is_ours))
+    }
+
+    /// Takes away what refuses LAN to WAN, where nobody knows what the rest should be; true when something
+    /// was written.
+    ///
+    /// # Errors
+    /// The file stands as it was.
+    pub fn open(&self) -> Result<bool, Error> {
+        let text = self.read()?;
+        self.write(own(&text, &[], closes))
+    }
+
+    fn write(&self, written: Result<Option<Vec<u8>>, EditError>) -> Result<bool, Error> {
         match written.map_err(|source| Error::Edit { path: self.path.clone(), source })? {
             // A link stays a link: what it points at is replaced.
             Some(text) => {
@@ -75,11 +97,18 @@ pub fn reload() -> InitScript {
     InitScript::new("/etc/init.d/firewall", "reload")
 }
 
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    Sections(Vec<NewSection>),
+    /// Nothing that closes; the rest as it is.
+    Open,
+}
+
 /// What the daemon does about it: follows what it is told, once it was set up.
 #[derive(Debug)]
 pub struct Follower {
     file: File,
-    done: Option<Vec<NewSection>>,
+    done: Option<Wanted>,
     reload: InitScript,
     /// Why the file could not be written, for people.
     pub trouble: Option<String>,
@@ -91,14 +120,24 @@ impl Follower {
         Self { file: File::new(config_dir), done: None, reload: reload(), trouble: None }
     }
 
-    /// Costs nothing where nothing changed. Nothing waits for fw4.
-    pub fn follow(&mut self, settings: &Settings, zones: &[FirewallZone], device: &str, armed: bool) {
+    /// `known`: what the configuration says, where it is good. Costs nothing where nothing changed; nothing
+    /// waits for fw4.
+    pub fn follow(&mut self, known: Option<(&Settings, &[FirewallZone])>, device: &str, closed: bool) {
         self.trouble = self.reload.look().or(self.trouble.take());
-        let wanted = sections(settings, zones, device, armed);
+        let wanted = match known {
+            Some((settings, zones)) => Wanted::Sections(sections(settings, zones, device, closed)),
+            // What is there holds on.
+            None if closed => return,
+            None => Wanted::Open,
+        };
         if self.done.as_ref() == Some(&wanted) || !self.file.is_set_up() {
             return;
         }
-        match self.file.bring_to(&wanted) {
+        let written = match &wanted {
+            Wanted::Sections(sections) => self.file.bring_to(sections),
+            Wanted::Open => self.file.open(),
+        };
+        match written {
             Ok(changed) => {
                 self.trouble = if changed { self.reload.begin() } else { None };
                 self.done = Some(wanted);
@@ -134,19 +173,31 @@ mod tests {
         fs::write(&path, stock).unwrap();
         let settings = Settings::fallback(Lan::default());
         let mut follower = Follower::new(&dir);
-        follower.follow(&settings, &zones(), "vpnd0", true);
+        follower.follow(Some((&settings, &zones())), "vpnd0", true);
         assert_eq!(fs::read_to_string(&path).unwrap(), stock, "nobody asked for it");
 
         let file = File::new(&dir);
         assert!(file.bring_to(&sections(&settings, &zones(), "vpnd0", false)).unwrap());
         let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
         let before = inode(&path);
-        follower.follow(&settings, &zones(), "vpnd0", false);
+        follower.follow(Some((&settings, &zones())), "vpnd0", false);
         assert_eq!(inode(&path), before, "flash was written for nothing");
-        follower.follow(&settings, &zones(), "vpnd0", true);
+        follower.follow(Some((&settings, &zones())), "vpnd0", true);
         assert!(fs::read_to_string(&path).unwrap().contains("nothing past the VPN"));
-        follower.follow(&settings, &zones(), "vpnd0", false);
+        follower.follow(Some((&settings, &zones())), "vpnd0", false);
         assert!(!fs::read_to_string(&path).unwrap().contains("nothing past the VPN"));
+
+        // Nobody knows what the configuration says any more: closed stays closed, and open opens.
+        follower.follow(Some((&settings, &zones())), "vpnd0", true);
+        let closed = fs::read_to_string(&path).unwrap();
+        follower.follow(None, "vpnd0", true);
+        assert_eq!(fs::read_to_string(&path).unwrap(), closed);
+        follower.follow(None, "vpnd0", false);
+        let open = fs::read_to_string(&path).unwrap();
+        assert!(
+            !file.is_closed() && open.contains("vpnd_zone_1") && open.contains("vpnd_tunnel_1"),
+            "{open}"
+        );
 
         // Somebody broke the file: it stays as it is, and that is said.
         fs::write(&path, "config rule 'vpnd_rule_1'\n\toption broken 'open quote\n").unwrap();

@@ -25,6 +25,12 @@ pub fn is_set_up<'a>(sections: impl IntoIterator<Item = &'a Section>) -> bool {
     sections.into_iter().any(is_ours)
 }
 
+/// Whether it is one of those that refuse LAN to WAN.
+#[must_use]
+pub fn closes(section: &Section) -> bool {
+    section.name.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with(CLOSED)) && is_ours(section)
+}
+
 /// In the file's order, which is the order of fw4's rules. `armed`: contract, section 1.
 #[must_use]
 pub fn sections(settings: &Settings, zones: &[FirewallZone], device: &str, armed: bool) -> Vec<NewSection> {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Scenario, connect};
 use crate::house::at;
-use crate::town::{LONG, Town};
+use crate::town::{LONG, SOON, Town};
 
 pub(super) fn scenarios() -> Vec<(&'static str, Scenario)> {
     vec![("fw4's file and dnsmasq's servers follow the state, and are given back", follow)]
@@ -54,6 +54,11 @@ fn follow(town: &mut Town) -> Result<String> {
     town.does(&["disconnect"])?;
     town.until("dnsmasq asks nobody", LONG, |_| Ok(asks(Some(&[]))))?;
     ensure!(closed(&reads()?), "lockdown opened fw4's file");
+    // Open for a while is open in fw4, too; and closed again.
+    town.does(&["disarm", "--yes", "--for", "15s"])?;
+    town.until("both are given back for a while", SOON, |_| Ok(!closed(&reads()?) && asks(None)))?;
+    town.until("both are taken again", LONG, |_| Ok(closed(&reads()?) && asks(Some(&[]))))?;
+
     town.does(&["disarm", "--yes"])?;
     town.until("both are given back", LONG, |_| Ok(!closed(&reads()?) && asks(None)))?;
     ensure!(reads()? == open, "disarmed: {}", reads()?);
