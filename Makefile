@@ -2,7 +2,7 @@
 # The work is in scripts that can be called alone; their first lines explain them.
 
 .DEFAULT_GOAL := help
-.PHONY: help check test test-all demo bench cost soak fuzz cross packages rig-test install-tools
+.PHONY: help check test test-all demo bench cost soak fuzz cross smoke packages rig-test install-tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ fuzz: ## every parser on hostile bytes, TIME seconds each (default 60)
 
 cross: ## the release binary for TARGET (default x86_64; see cross/targets)
 	@cross/build $(or $(TARGET),x86_64)
+
+smoke: ## each target's programs under qemu-user, or TARGET's
+	@cross/smoke $(TARGET)
 
 packages: ## OpenWrt packages, .ipk and .apk, for ARCH (default: all of cross/targets) into out/packages
 	@cross/packages $(ARCH)

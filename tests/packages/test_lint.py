@@ -10,7 +10,7 @@ import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MAKEFILE, INIT, BOOT, CONFIG = "openwrt/vpnd/Makefile", "files/etc/init.d/vpnd", "files/etc/init.d/vpnd-boot", "files/etc/config/vpnd"
-DEFAULTS = "files/etc/uci-defaults/50-vpnd"
+DEFAULTS = "files/etc/uci-defaults/99-more"
 # File, what is there, what replaces it (None: the file's end), what the lint must say, and in which file.
 DAMAGE = [
     (MAKEFILE, "PKG_VERSION:=0.1.0", "PKG_VERSION:=0.9.9", "version '0.9.9', but Cargo.toml:"),
@@ -24,8 +24,8 @@ DAMAGE = [
     (MAKEFILE, "\n/etc/config/vpnd\n", "\n  /etc/config/vpnd\n", "a conffile is an absolute path"),
     (MAKEFILE, "\n/etc/config/vpnd\n", "\n/etc/config/vpnd2\n", "conffile /etc/config/vpnd2 is not installed"),
     (MAKEFILE, "call BuildPackage,vpnd", "call BuildPackage,$(PKG_NAME)", "is not the literal name vpnd"),
-    (MAKEFILE, "{stay,way-out}", "{stay,wayout}", "does not exist"),
-    (MAKEFILE, "{stay,way-out} $(1)", "stay $(1)", "is not installed by the recipe", "files/usr/share/vpnd/way-out"),
+    (MAKEFILE, "files/usr/share/vpnd/way-out", "files/usr/share/vpnd/wayout", "does not exist"),
+    (MAKEFILE, "\t$(INSTALL_BIN) $(PKG_BUILD_DIR)/files/usr/share/vpnd/way-out $(1)/usr/share/vpnd/way-out\n", "", "is not installed by the recipe", "files/usr/share/vpnd/way-out"),
     (MAKEFILE, "$(INSTALL_CONF)", "$(INSTALL_DATA)", "takes INSTALL_CONF"),
     (MAKEFILE, "$(INSTALL_BIN) $(PKG_BUILD_DIR)/files/etc/init.d/vpnd ", "$(INSTALL_DATA) $(PKG_BUILD_DIR)/files/etc/init.d/vpnd ", "INSTALL_DATA, but"),
     (MAKEFILE, "\t$(INSTALL_DIR) $(1)/etc/config\n", "", "no $(INSTALL_DIR) of /etc/config"),
