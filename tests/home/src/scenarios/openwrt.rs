@@ -2,7 +2,9 @@
 //! what they were when the router is open.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -11,7 +13,58 @@ use crate::house::at;
 use crate::town::{LONG, SOON, Town};
 
 pub(super) fn scenarios() -> Vec<(&'static str, Scenario)> {
-    vec![("fw4's file and dnsmasq's servers follow the state, and are given back", follow)]
+    vec![
+        ("fw4's file and dnsmasq's servers follow the state, and are given back", follow),
+        ("a daemon with nothing to do sleeps, and writes no flash", idle),
+    ]
+}
+
+/// How often the daemon's threads gave the processor back so far: each began with a wake-up.
+fn wakeups(pid: u32) -> Result<u64> {
+    let mut sum = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).context("the daemon's threads")? {
+        let status = fs::read_to_string(thread?.path().join("status"))?;
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        sum += count.context("no count of switches")?.trim().parse::<u64>()?;
+    }
+    Ok(sum)
+}
+
+/// Every file in flash: its name, inode, size and time.
+fn flash(town: &Town) -> Result<Vec<(String, u64, u64, i64, i64)>> {
+    let mut found = Vec::new();
+    for folder in ["config", "state"] {
+        for entry in fs::read_dir(town.dir.join(folder))? {
+            let (entry, meta) = (entry.as_ref().map(fs::DirEntry::path), entry?.metadata()?);
+            let name = entry.map(|path| path.display().to_string()).unwrap_or_default();
+            found.push((name, meta.ino(), meta.size(), meta.ctime(), meta.ctime_nsec()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// What a small router can afford: a wake-up each five seconds at the most, and no flash that wears out.
+fn idle(town: &mut Town) -> Result<String> {
+    const QUIET: Duration = Duration::from_secs(60);
+    town.config.write(&town.dir.join("config"))?;
+    town.start_as_it_is()?;
+    connect(town, "r1")?;
+    // The control: what a person says is written, and wakes it.
+    let (before, pid) = (flash(town)?, town.daemon_pid().context("no daemon")?);
+    let counted = wakeups(pid)?;
+    town.does(&["lockdown", "on"])?;
+    ensure!(flash(town)? != before, "a word of a person's was not written");
+    ensure!(wakeups(pid)? > counted, "a word of a person's woke nobody up");
+    // The search for the path's MTU and the first generation's record are done by then.
+    std::thread::sleep(QUIET / 2);
+    let (before, from) = (flash(town)?, wakeups(pid)?);
+    std::thread::sleep(QUIET);
+    let count = wakeups(pid)? - from;
+    ensure!(flash(town)? == before, "flash was written: {before:?}, then {:?}", flash(town)?);
+    let most = QUIET.as_secs() / 5;
+    ensure!(count <= most, "{count} wake-ups in {} s; {most} are the most", QUIET.as_secs());
+    Ok(format!("{count} wake-ups in {} s, connected", QUIET.as_secs()))
 }
 
 /// What is there for dnsmasq: None without vpnd's file.
