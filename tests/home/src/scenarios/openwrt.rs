@@ -35,9 +35,15 @@ fn flash(town: &Town) -> Result<Vec<(String, u64, u64, i64, i64)>> {
     let mut found = Vec::new();
     for folder in ["config", "state"] {
         for entry in fs::read_dir(town.dir.join(folder))? {
-            let (entry, meta) = (entry.as_ref().map(fs::DirEntry::path), entry?.metadata()?);
-            let name = entry.map(|path| path.display().to_string()).unwrap_or_default();
-            found.push((name, meta.ino(), meta.size(), meta.ctime(), meta.ctime_nsec()));
+            let entry = entry?;
+            let meta = entry.metadata()?;
+            found.push((
+                entry.path().display().to_string(),
+                meta.ino(),
+                meta.size(),
+                meta.ctime(),
+                meta.ctime_nsec(),
+            ));
         }
     }
     found.sort();
