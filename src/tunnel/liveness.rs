@@ -6,6 +6,9 @@ use std::time::Duration;
 /// How often the counters are read. This and the other times are those of Mullvad's app
 /// (talpid-wireguard, connectivity/constants.rs), which proved them on many lines.
 pub const POLL: Duration = Duration::from_secs(1);
+/// And where nothing moved and nothing is asked: a router's processor is to sleep. What is sent
+/// then is noticed so much later.
+pub const IDLE_POLL: Duration = Duration::from_secs(5);
 /// Something was sent and no data came for this long: ask.
 const UNANSWERED: Duration = Duration::from_secs(5);
 /// Neither sent nor received anything for this long: ask.
@@ -14,9 +17,9 @@ const QUIET: Duration = Duration::from_secs(120);
 const PING: Duration = Duration::from_secs(3);
 /// Asked for this long without an answer: dead.
 const DEAD: Duration = Duration::from_secs(15);
-/// The loop was asleep for this long (a stalled router, a stopped process): nothing can be said
-/// of the time meanwhile.
-const STALL: Duration = Duration::from_secs(6);
+/// A poll came so much late (a stalled router, a stopped process): nothing can be said of the time
+/// meanwhile.
+const STALL: Duration = Duration::from_secs(5);
 
 /// What the kernel counts as received or sent although no data moved (WireGuard's message sizes,
 /// drivers/net/wireguard/messages.h).
@@ -38,6 +41,8 @@ pub enum Step {
 #[derive(Debug, Clone)]
 pub struct Liveness {
     polled: Duration,
+    /// Until the next poll.
+    wait: Duration,
     rx: u64,
     tx: u64,
     /// Data or an answer came last.
@@ -60,7 +65,17 @@ impl Liveness {
     /// A tunnel that was just seen to answer.
     #[must_use]
     pub fn new(now: Duration, rx: u64, tx: u64) -> Self {
-        Self { polled: now, rx, tx, heard: now, unanswered: None, asking: None, answered: false, dead: false }
+        Self {
+            polled: now,
+            wait: POLL,
+            rx,
+            tx,
+            heard: now,
+            unanswered: None,
+            asking: None,
+            answered: false,
+            dead: false,
+        }
     }
 
     /// An echo request was answered.
@@ -78,7 +93,7 @@ impl Liveness {
         let (rx, tx) = counters.unwrap_or((self.rx, self.tx));
         // A new peer counts from 0.
         let (received, sent) = (rx.saturating_sub(self.rx), tx.saturating_sub(self.tx));
-        let stalled = now.saturating_sub(self.polled) >= STALL;
+        let stalled = now.saturating_sub(self.polled) >= self.wait + STALL;
         (self.polled, self.rx, self.tx) = (now, rx, tx);
         if stalled || is_data_received(received) {
             self.hear(now);
@@ -86,7 +101,16 @@ impl Liveness {
             self.unanswered.get_or_insert(now);
         }
         self.answered = false;
-        self.step(now)
+        let step = self.step(now);
+        let idle = received == 0 && sent == 0 && self.unanswered.is_none() && self.asking.is_none();
+        self.wait = if idle && counters.is_some() { IDLE_POLL } else { POLL };
+        step
+    }
+
+    /// When to poll again, after a poll.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        self.wait
     }
 
     fn hear(&mut self, now: Duration) {

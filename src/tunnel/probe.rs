@@ -4,9 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::liveness::POLL;
 use super::pinger::Pinger;
 use super::{Liveness, Step, stats};
 
@@ -64,14 +63,13 @@ async fn watch(pinger: &mut Pinger, targets: &[IpAddr]) {
     let start = Instant::now();
     let (rx, tx) = counters().flatten().unwrap_or_default();
     let mut live = Liveness::new(Duration::ZERO, rx, tx);
-    let mut tick = interval(POLL);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut due = Instant::now();
     loop {
         tokio::select! {
             // After a late wake-up the answer that lies there counts before the time does.
             biased;
             _ = pinger.answer() => live.answered(start.elapsed()),
-            _ = tick.tick() => {
+            () = sleep_until(due) => {
                 // A device that is gone will not come back as this tunnel.
                 let Some(counters) = counters() else { return };
                 match live.poll(start.elapsed(), counters) {
@@ -79,6 +77,7 @@ async fn watch(pinger: &mut Pinger, targets: &[IpAddr]) {
                     Step::Ping => ping_all(pinger, targets).await,
                     Step::Dead => return,
                 }
+                due = Instant::now() + live.wait();
             }
         }
     }

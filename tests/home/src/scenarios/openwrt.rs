@@ -30,8 +30,11 @@ fn wakeups(pid: u32) -> Result<u64> {
     Ok(sum)
 }
 
-/// Every file in flash: its name, inode, size and time.
-fn flash(town: &Town) -> Result<Vec<(String, u64, u64, i64, i64)>> {
+/// A file's name, inode, size and time of change.
+type Entry = (String, u64, u64, (i64, i64));
+
+/// Every file in flash.
+fn flash(town: &Town) -> Result<Vec<Entry>> {
     let mut found = Vec::new();
     for folder in ["config", "state"] {
         for entry in fs::read_dir(town.dir.join(folder))? {
@@ -41,8 +44,7 @@ fn flash(town: &Town) -> Result<Vec<(String, u64, u64, i64, i64)>> {
                 entry.path().display().to_string(),
                 meta.ino(),
                 meta.size(),
-                meta.ctime(),
-                meta.ctime_nsec(),
+                (meta.ctime(), meta.ctime_nsec()),
             ));
         }
     }
