@@ -2,7 +2,7 @@
 # The work is in scripts that can be called alone; their first lines explain them.
 
 .DEFAULT_GOAL := help
-.PHONY: help check test test-all demo bench cost soak fuzz cross smoke packages rig-test install-tools
+.PHONY: help check test test-all demo bench cost soak fuzz cross smoke packages image rig-test install-tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ smoke: ## each target's programs under qemu-user, or TARGET's
 
 packages: ## OpenWrt packages, .ipk and .apk, for ARCH (default: all of cross/targets) into out/packages
 	@cross/packages $(ARCH)
+
+image: ## a flashable image with vpnd, by the ImageBuilder in the folder IMAGEBUILDER, for PROFILE
+	@cross/image "$(IMAGEBUILDER)" "$(PROFILE)"
 
 rig-test: ## tests of the rig that boots the guests
 	@tests/rig/selftest

@@ -1,5 +1,8 @@
 //! The multi-call binary: picks the verb, nothing else.
 
+#[cfg(all(target_arch = "mips", not(panic = "unwind")))]
+mod no_unwind;
+
 fn main() -> std::process::ExitCode {
     vpnd::cli::run(std::env::args_os())
 }

@@ -281,7 +281,7 @@ fn peer_set(settings: &Settings, numbers: &mut Numbers) -> Result<()> {
 }
 
 /// VmRSS, VmHWM, and what of the first is not the program's file, in KiB.
-fn memory(town: &Town) -> Result<[u64; 3]> {
+pub(crate) fn memory(town: &Town) -> Result<[u64; 3]> {
     let mut pid = None;
     town.until("the daemon says its pid", LONG, |town| {
         pid = town.status()?["daemon"]["status"]["pid"].as_u64();

@@ -28,6 +28,18 @@ use crate::services::{ask_tcp, ask_udp, ping};
 use crate::suite::{Late, Test};
 use crate::town::{SOON, Town};
 
+/// What is tried on every processor (`home run router`): each step that the daemon's life has, and its memory.
+pub const MAIN: [&str; 8] = [
+    "connected: LAN and router reach",
+    "a relay that dies is found dead",
+    "a change of relay under a flood",
+    "disconnect under lockdown blocks",
+    "nft flush ruleset: the barrier holds",
+    "the routing barrier holds alone",
+    "a killed daemon leaves its policy",
+    "the memory of a daemon",
+];
+
 type Scenario = fn(&mut Town) -> Result<String>;
 
 /// The scenarios; one town serves them all, and is built anew after a failure.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Scenario, connect};
+use super::{Scenario, connect, connected};
 use crate::house::at;
 use crate::town::{LONG, SOON, Town};
 
@@ -16,6 +16,7 @@ pub(super) fn scenarios() -> Vec<(&'static str, Scenario)> {
     vec![
         ("fw4's file and dnsmasq's servers follow the state, and are given back", follow),
         ("a daemon with nothing to do sleeps, and writes no flash", idle),
+        ("the memory of a daemon that has connected, and changed its relay", memory),
     ]
 }
 
@@ -133,4 +134,16 @@ fn follow(town: &mut Town) -> Result<String> {
     town.does(&["teardown"])?;
     ensure!(reads()? == before, "teardown left: {}", reads()?);
     Ok("closed and asked inside while connected; the files were what they were in the end".to_owned())
+}
+
+/// `HOME_RSS_KIB`: the most that it may take, which is said of the release program.
+fn memory(town: &mut Town) -> Result<String> {
+    connected(town, "r1")?;
+    connect(town, "r2")?;
+    let [rss, most, anonymous] = crate::bench::memory(town)?;
+    let limit = std::env::var("HOME_RSS_KIB").ok().and_then(|text| text.parse::<u64>().ok());
+    if let Some(limit) = limit {
+        ensure!(rss <= limit, "{rss} KiB of RSS; {limit} are the most");
+    }
+    Ok(format!("{rss} KiB of RSS, {most} at most, {anonymous} of it not the program's file"))
 }
