@@ -109,8 +109,7 @@ fn configure(spec: &Spec<'_>) -> Result<(), Error> {
     let mut update = DeviceUpdate::new();
     let mut differs = false;
     let key = Key(*spec.settings.private_key.bytes());
-    // The kernel clamps the key it is given (RFC 7748 section 5), so the public ones are compared.
-    if device.private_key.as_ref().map(Key::get_public) != Some(key.get_public()) {
+    if device.private_key.map(clamped) != Some(clamped(Key(key.0))) {
         update = update.set_private_key(key).replace_peers();
         differs = true;
     }
@@ -127,6 +126,14 @@ fn configure(spec: &Spec<'_>) -> Result<(), Error> {
     }
     let applied = update.apply(&interface(), Backend::Kernel);
     applied.map_err(|e| Error::socket(ACTION, spec.listen_port, e))
+}
+
+/// As the kernel keeps the key that it is given (RFC 7748, section 5). Comparing the public ones would do, and
+/// take 15 KB of arithmetic.
+fn clamped(Key(mut bytes): Key) -> [u8; 32] {
+    bytes[0] &= 0b1111_1000;
+    bytes[31] = bytes[31] & 0b0111_1111 | 0b0100_0000;
+    bytes
 }
 
 async fn find_or_add(handle: &Handle) -> Result<LinkMessage, Error> {
@@ -221,4 +228,20 @@ fn ask(what: libc::Ioctl) -> io::Result<libc::ifreq> {
         return Err(io::Error::last_os_error());
     }
     Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 7748, section 6.1: the private key as it is given, and the bits that its decoding sets.
+    #[test]
+    fn a_key_and_what_the_kernel_makes_of_it_are_one() {
+        let given = Key([0xff; 32]);
+        let kept = clamped(Key(given.0));
+        assert_eq!((kept[0], kept[1], kept[31]), (0xf8, 0xff, 0x7f));
+        assert_eq!(clamped(Key(kept)), kept);
+        assert_eq!(Key(given.0).get_public().0, Key(kept).get_public().0);
+        assert_ne!(clamped(Key([7; 32])), clamped(Key([15; 32])));
+    }
 }

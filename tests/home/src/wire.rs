@@ -359,7 +359,7 @@ fn control_data(message: &libc::msghdr) -> (SystemTime, Option<u16>) {
                     let stamp: libc::timespec = data.cast::<libc::timespec>().read_unaligned();
                     at = SystemTime::UNIX_EPOCH
                         + Duration::new(
-                            stamp.tv_sec.unsigned_abs(),
+                            u64::try_from(stamp.tv_sec).unwrap_or_default(),
                             u32::try_from(stamp.tv_nsec).unwrap_or(0),
                         );
                 }
