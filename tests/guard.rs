@@ -360,12 +360,21 @@ fn under_flood(house: &House, work: impl FnOnce()) -> usize {
                     }
                 });
             }
+            // Also where the work panics: the flood must not keep its words from being told.
+            let _end = End(&stop);
             std::thread::sleep(Duration::from_millis(100));
             work();
             std::thread::sleep(Duration::from_millis(50));
-            stop.store(true, std::sync::atomic::Ordering::Relaxed);
         });
     }))
+}
+
+struct End<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
 }
 
 /// The other guard: another content, equally closed.
