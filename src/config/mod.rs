@@ -13,6 +13,10 @@ mod settings;
 pub mod uci;
 mod value;
 
+/// What the names of all sections begin with that vpnd writes into other programs' files. None of them says
+/// anything of what the owner wants.
+pub const OWN_SECTIONS: &str = "vpnd_";
+
 pub use load::{Loaded, load, load_from};
 pub use names::{IfName, Mark, RelayName, WireguardKey};
 pub use problem::Problem;

@@ -209,4 +209,37 @@ mod tests {
         );
         fs::remove_dir_all(&dir).unwrap();
     }
+
+    /// What is written is not read as the owner's wish: a zone of our own is neither LAN nor WAN.
+    #[test]
+    fn the_zones_of_a_file_with_ours_in_it_are_those_of_one_without() {
+        let dir = std::env::temp_dir().join(format!("vpnd-zones-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let put = |name: &str, text: &str| fs::write(dir.join(name), text).unwrap();
+        put("vpnd", "config vpnd main\n\tlist lan_network lan\n");
+        put(
+            "network",
+            "config interface lan\n\toption proto static\n\toption device br-lan\n\toption ipaddr 192.168.1.1/24\n\
+             config interface wan\n\toption proto dhcp\n\toption device eth1\n",
+        );
+        put(
+            "firewall",
+            "config zone\n\toption name lan\n\tlist network lan\nconfig zone\n\toption name wan\n\tlist network wan\n\
+             config zone\n\toption name guest\n",
+        );
+        let file = File::new(&dir);
+        let load = || crate::config::load(&dir);
+        let before = load();
+        let sides: Vec<_> = before.zones.iter().map(|zone| (zone.name.as_str(), zone.side)).collect();
+        // The WAN's zone does not masquerade here, but holds an uplink.
+        let wanted = [("lan", ZoneSide::Lan), ("wan", ZoneSide::Wan), ("guest", ZoneSide::Neither)];
+        assert_eq!((before.problems.len(), sides), (0, wanted.into()));
+        for armed in [false, true] {
+            assert!(file.bring_to(&sections(&before.settings, &load().zones, "vpnd0", armed)).unwrap());
+            assert_eq!(load(), before);
+            assert!(!file.bring_to(&sections(&before.settings, &load().zones, "vpnd0", armed)).unwrap());
+        }
+        assert!(file.is_closed());
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }

@@ -2,13 +2,11 @@
 //!
 //! vpnd's own table only takes away: what fw4 refuses stays refused, so fw4 has to be told what is
 //! wanted. Nothing of the owner's is changed; every section here has a name that begins with
-//! [`PREFIX`], and without them the file is what it was.
+//! [`OWN_SECTIONS`](crate::config::OWN_SECTIONS), and without them the file is what it was.
 
 use crate::config::uci::{NewSection, NewValue, Section};
-use crate::config::{FirewallZone, PortProto, Settings, ZoneSide};
+use crate::config::{FirewallZone, OWN_SECTIONS as PREFIX, PortProto, Settings, ZoneSide};
 
-/// Of the names of all our sections; UCI allows letters, digits and `_`.
-pub const PREFIX: &str = "vpnd_";
 /// The tunnel's zone. fw4 makes chains of it (`input_vpnd`).
 const ZONE: &str = "vpnd";
 /// `files/usr/share/vpnd/way-out` knows these sections by it.

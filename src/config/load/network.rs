@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::fields::title;
+use crate::config::OWN_SECTIONS;
 use crate::config::names::IfName;
 use crate::config::settings::{FirewallZone, ZoneSide};
 use crate::config::uci::{Package, Section, Value};
@@ -204,7 +205,8 @@ struct Members {
 impl Zones {
     pub fn read(package: &Package) -> Self {
         let mut zones = Self::default();
-        for zone in package.sections.iter().filter(|section| section.kind == "zone") {
+        let theirs = |section: &&Section| section.anonymous || !section.name.starts_with(OWN_SECTIONS);
+        for zone in package.sections.iter().filter(|section| section.kind == "zone").filter(theirs) {
             let on = |name| text(zone, name).is_some_and(|text| value::flag(&text) == Ok(true));
             let mut networks = words(zone, "network");
             // Without any member option a zone holds the network of its own name.
