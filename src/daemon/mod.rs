@@ -264,17 +264,17 @@ impl Daemon {
 
     /// OpenWrt's own services go by what is in force.
     fn tell_others(&mut self) {
-        let armed = self.shell.state.armed();
+        let closed = self.shell.state.armed() && !self.machine.view().paused;
         // An armed router that could not be blocked is no open one.
-        let closed = Stance::Blocked { api: false };
+        let blocked = Stance::Blocked { api: false };
         let stance = match self.shell.stance() {
-            Stance::Open if armed && self.pause.is_none() => &closed,
+            Stance::Open if closed => &blocked,
             stance => stance,
         };
         self.dns.follow(stance, &self.inputs.settings);
         let known = (&*self.inputs.settings, self.inputs.zones.as_slice());
         let known = self.inputs.broken.is_empty().then_some(known);
-        self.fw4.follow(known, tunnel::DEVICE, armed && self.pause.is_none());
+        self.fw4.follow(known, tunnel::DEVICE, closed);
     }
 
     async fn step(&mut self, event: Event) {
