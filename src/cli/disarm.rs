@@ -22,8 +22,8 @@ const WHAT: &str = "This ends all blocking: tunnel, rules, routing barrier and l
                     every device of the LAN reaches the internet WITHOUT the VPN, also after a reboot.";
 /// For a daemon that is just being started again.
 const NEXT: Duration = Duration::from_secs(20);
-/// For the daemon to write that file.
-const FW4: Duration = Duration::from_secs(10);
+/// For the daemon to write that file, and for a small router's fw4 to take it.
+const FW4: Duration = Duration::from_secs(45);
 const AGAIN: Duration = Duration::from_millis(500);
 
 pub fn run(input: &Input) -> Outcome {
@@ -143,10 +143,11 @@ fn done_by_daemon(input: &Input) -> Outcome {
     }
     // The daemon takes it away after everything else.
     let (file, until) = (fw4::File::new(&input.config_dir), Instant::now() + FW4);
-    while file.is_closed() {
+    let reload = fw4::reload(&input.run_dir);
+    while file.is_closed() || reload.is_owed() {
         if Instant::now() >= until {
-            return Err("open, but for fw4: /etc/config/firewall still refuses LAN to WAN \
-                (sections 'vpnd_closed_…'); 'vpnd status' says why"
+            return Err("open, but for fw4, which may still refuse LAN to WAN (sections 'vpnd_closed_…' of \
+                /etc/config/firewall): 'vpnd status' says why, '/etc/vpnd/way-out' takes them away"
                 .to_owned());
         }
         std::thread::sleep(AGAIN);
@@ -179,10 +180,12 @@ async fn delete_flows(input: &Input, settings: &Settings) -> Result<(), String> 
 /// dnsmasq asks whom its owner named.
 fn names_as_before(input: &Input) -> Result<(), String> {
     let (told, result) = dns::Dnsmasq::new(&input.config_dir).bring_to(&dns::Upstream::Anybody);
-    let mut restart = dns::restart();
-    let restarted =
-        if told == dns::Told::Nothing { None } else { restart.begin().or_else(|| restart.finish()) };
-    result.and(restarted.map_or(Ok(()), Err))
+    let mut restart = dns::restart(&input.run_dir);
+    if told == dns::Told::Nothing && !restart.is_owed() {
+        return result;
+    }
+    restart.begin();
+    result.and(restart.finish())
 }
 
 /// Without the daemon's help: no other is started meanwhile, whatever becomes of this one.

@@ -9,8 +9,9 @@ use crate::tunnel;
 
 pub fn setup(input: &Input) -> Outcome {
     let loaded = config::load(&input.config_dir);
-    for problem in &loaded.problems {
-        text::say(&format!("still wrong: {problem}"));
+    if !loaded.problems.is_empty() {
+        let lines: Vec<_> = loaded.problems.iter().map(ToString::to_string).collect();
+        return Err(format!("nothing was written, as the configuration is wrong\n{}", lines.join("\n")));
     }
     let wanted = sections(&loaded.settings, &loaded.zones, tunnel::DEVICE, closed(input));
     if wanted.is_empty() {
@@ -50,24 +51,25 @@ pub fn follow(input: &Input) -> Result<(), String> {
     let config::Loaded { settings, zones, problems, .. } = config::load(&input.config_dir);
     if problems.is_empty() {
         let wanted = sections(&settings, &zones, tunnel::DEVICE, closed(input));
-        return reloaded(file.bring_to(&wanted)).map(drop);
+        return reloaded(input, file.bring_to(&wanted)).map(drop);
     }
     // Nobody knows what it says: what is there stays, but for what closes an open router.
-    if closed(input) { Ok(()) } else { reloaded(file.open()).map(drop) }
+    if closed(input) { Ok(()) } else { reloaded(input, file.open()).map(drop) }
 }
 
 fn write(input: &Input, wanted: &[config::uci::NewSection], done: &str) -> Outcome {
-    let changed = reloaded(File::new(&input.config_dir).bring_to(wanted))?;
+    let changed = reloaded(input, File::new(&input.config_dir).bring_to(wanted))?;
     text::say(&if changed { done.to_owned() } else { format!("{done}; nothing had to be changed") });
     Ok(DONE)
 }
 
 /// True when something was written, and fw4 has taken it.
-fn reloaded(written: Result<bool, fw4::Error>) -> Result<bool, String> {
-    if !written.map_err(|e| e.to_string())? {
-        return Ok(false);
+fn reloaded(input: &Input, written: Result<bool, fw4::Error>) -> Result<bool, String> {
+    let written = written.map_err(|e| e.to_string())?;
+    let mut reload = fw4::reload(&input.run_dir);
+    if written || reload.is_owed() {
+        reload.begin();
+        reload.finish().map_err(|trouble| format!("written, but {trouble}"))?;
     }
-    let mut reload = fw4::reload();
-    let trouble = reload.begin().or_else(|| reload.finish());
-    trouble.map_or(Ok(true), |trouble| Err(format!("written, but {trouble}")))
+    Ok(written)
 }

@@ -107,9 +107,9 @@ pub struct FirewallZone {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ZoneSide {
-    /// Holds a device of the LAN.
+    /// Holds a device of the LAN, and no uplink.
     Lan,
-    /// Masquerades, or holds an uplink.
+    /// Holds an uplink, or masquerades for no LAN.
     Wan,
     Neither,
 }

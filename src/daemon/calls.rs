@@ -46,6 +46,8 @@ impl Daemon {
             }
             Request::Lockdown { on } => Ok(self.done(Event::Lockdown(on)).await),
             Request::Disarm => {
+                self.fw4.forget();
+                self.dns.forget();
                 let reply = self.done(Event::Disarm).await;
                 self.blocked.forget();
                 Ok(reply)

@@ -51,6 +51,9 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// And on a slow machine, where looking takes its time, a little later each.
 const SETTLE_MOST: Duration = Duration::from_secs(1);
 
+/// How soon it is noticed that another service has taken what it was told.
+const TELL: Duration = Duration::from_millis(250);
+
 /// Said by `status`.
 const DEAF: &str =
     "kernel settings: nobody tells when arp_ignore, arp_announce or src_valid_mark are written (no inotify)";
@@ -177,8 +180,8 @@ impl Daemon {
             trial: None,
             pause,
             undone,
-            fw4: fw4::Follower::new(&dirs.config),
-            dns: dns::Follower::new(dns::Dnsmasq::new(&dirs.config)),
+            fw4: fw4::Follower::new(&dirs.config, &dirs.run),
+            dns: dns::Follower::new(dns::Dnsmasq::new(&dirs.config), &dirs.run),
             _server: control::serve(&dirs.run, sender)?,
         };
         daemon.run_effects(effects).await;
@@ -209,6 +212,7 @@ impl Daemon {
                 _ = signals.reload.recv() => self.reload().await,
                 event = self.shell.event() => self.feed(event).await,
                 () = self.repair.ready() => self.mend_rules().await,
+                () = tokio::time::sleep(TELL), if self.fw4.is_telling() || self.dns.is_telling() => self.tell_others(),
                 () = sleep_until(look) => {
                     look = None;
                     let start = tokio::time::Instant::now();
@@ -264,7 +268,10 @@ impl Daemon {
 
     /// OpenWrt's own services go by what is in force.
     fn tell_others(&mut self) {
-        let closed = self.shell.state.armed() && !self.machine.view().paused;
+        // By what is wanted, not by the marker: a flash that does not let go of it is no reason to stay shut.
+        let view = self.machine.view();
+        let closed =
+            !view.paused && (*self.shell.stance() != Stance::Open || view.wanted.connect || view.lockdown);
         // An armed router that could not be blocked is no open one.
         let blocked = Stance::Blocked { api: false };
         let stance = match self.shell.stance() {
@@ -357,6 +364,8 @@ impl Daemon {
     async fn reload(&mut self) {
         self.put_back_again();
         self.repair.listen_again();
+        self.fw4.forget();
+        self.dns.forget();
         let read = self.inputs.read();
         let event = self.inputs.take(read, &self.shell.state, self.trial.is_none());
         self.feed(event).await;

@@ -14,8 +14,8 @@ pub(super) fn status(daemon: &Daemon) -> Status {
     let mut warnings: Vec<_> = view.warnings.iter().map(|warning| warning.0.clone()).collect();
     warnings.extend(daemon.inputs.warnings.clone());
     warnings.extend(daemon.undone.clone());
-    warnings.extend(daemon.fw4.trouble.clone());
-    warnings.extend(daemon.dns.trouble.clone());
+    warnings.extend(daemon.fw4.trouble());
+    warnings.extend(daemon.dns.trouble());
     warnings.extend(in_hardware());
     warnings.extend(daemon.boots.warnings(&view));
     if daemon.shell.barrier {

@@ -81,24 +81,39 @@ impl Dnsmasq {
 fn one(instance: &Instance, folder: &Path, upstream: &Upstream) -> io::Result<Told> {
     let (conf, servers) = (folder.join(CONF), folder.join(SERVERS));
     let Upstream::Only(list) = upstream else {
+        match fit(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Told::Nothing),
+            other => other?,
+        }
         let gone = remove(&conf)?;
         remove(&servers)?;
         return Ok(if gone { Told::Conf } else { Told::Nothing });
     };
     fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    fit(folder)?;
     // The servers first: dnsmasq may start between the two.
     let told = if put(&servers, &lines(list))? { Told::Servers } else { Told::Nothing };
     let anew = put(&conf, &instance.conf(folder, list))?;
     Ok(if anew { Told::Conf } else { told })
 }
 
+/// /tmp is everybody's: a folder that another user made or may write into is not written into.
+fn fit(folder: &Path) -> io::Result<()> {
+    let meta = fs::symlink_metadata(folder)?;
+    if meta.is_dir() && meta.uid() == 0 && meta.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(io::Error::other("is no folder of root's alone, so nothing was written there"))
+}
+
 /// Readable for dnsmasq's own user, which reads the servers again. True: it was another.
 fn put(path: &Path, text: &str) -> io::Result<bool> {
-    if fs::read(path).is_ok_and(|former| former == text.as_bytes()) {
+    if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file())
+        && fs::read(path).is_ok_and(|former| former == text.as_bytes())
+    {
         return Ok(false);
     }
-    // /tmp is everybody's: a link that somebody put there is not followed, and what is half written
-    // is not read (dnsmasq passes over names with a dot).
+    // What is half written is not read: dnsmasq passes over names with a dot.
     let mut new = path.file_name().unwrap_or_default().to_owned();
     new.push(".new");
     let new = path.with_file_name(format!(".{}", new.to_string_lossy().trim_start_matches('.')));
@@ -128,7 +143,9 @@ pub fn hang_up() {
         let Some((text, pid)) = name.to_str().and_then(|text| Some((text, text.parse::<i32>().ok()?))) else {
             continue;
         };
-        if fs::read(entry.path().join("comm")).is_ok_and(|comm| comm == b"dnsmasq\n") && net(text) == ours {
+        // Not by its name: the script that starts it has the same.
+        let program = fs::read_link(entry.path().join("exe")).unwrap_or_default();
+        if program.file_name().is_some_and(|name| name == "dnsmasq") && net(text) == ours {
             // SAFETY: kill(2) takes two numbers and touches no memory of ours.
             unsafe { libc::kill(pid, libc::SIGHUP) };
         }
@@ -137,8 +154,8 @@ pub fn hang_up() {
 
 /// What starts dnsmasq anew.
 #[must_use]
-pub fn restart() -> InitScript {
-    InitScript::new("/etc/init.d/dnsmasq", "restart")
+pub fn restart(run_dir: &Path) -> InitScript {
+    InitScript::new("/etc/init.d/dnsmasq", "restart", run_dir)
 }
 
 /// What the daemon does about it.
@@ -147,42 +164,61 @@ pub struct Follower {
     dnsmasq: Dnsmasq,
     done: Option<Upstream>,
     restart: InitScript,
-    /// Why names may not be answered, for people.
-    pub trouble: Option<String>,
+    /// Why a file could not be written.
+    trouble: Option<String>,
 }
 
 impl Follower {
     #[must_use]
-    pub fn new(dnsmasq: Dnsmasq) -> Self {
-        Self { dnsmasq, done: None, restart: restart(), trouble: None }
+    pub fn new(dnsmasq: Dnsmasq, run_dir: &Path) -> Self {
+        Self { dnsmasq, done: None, restart: restart(run_dir), trouble: None }
+    }
+
+    /// Somebody else may have changed what it goes by.
+    pub fn forget(&mut self) {
+        self.done = None;
+    }
+
+    #[must_use]
+    pub fn is_telling(&self) -> bool {
+        self.restart.is_running()
     }
 
     /// Costs nothing where nothing changed. Nothing waits for dnsmasq.
     pub fn follow(&mut self, stance: &Stance, settings: &Settings) {
-        self.trouble = self.restart.look().or(self.trouble.take());
+        self.restart.look();
         let wanted = upstream(stance, settings);
         if self.done.as_ref() == Some(&wanted) {
             return;
         }
+        let owed = self.restart.is_owed();
+        self.restart.owe();
         let (told, result) = self.dnsmasq.bring_to(&wanted);
-        let mut trouble = result.err();
         match told {
-            Told::Nothing => {}
+            Told::Conf => self.restart.begin(),
+            // Whoever is starting may have read them already, or not.
+            Told::Servers if self.restart.is_running() => self.restart.begin(),
             Told::Servers => hang_up(),
-            Told::Conf => trouble = self.restart.begin().or(trouble),
+            Told::Nothing => {}
         }
-        match trouble {
+        if told < Told::Conf && !owed && !self.restart.is_running() {
+            self.restart.settle();
+        }
+        match result {
+            Ok(()) => (self.done, self.trouble) = (Some(wanted), None),
             // Tried again at the next event.
-            Some(words) => {
+            Err(words) => {
                 if self.trouble.as_ref() != Some(&words) {
                     eprintln!("vpnd: dnsmasq: {words}");
+                    self.trouble = Some(words);
                 }
-                self.trouble = Some(words);
-            }
-            None => {
-                self.trouble = None;
-                self.done = Some(wanted);
             }
         }
+    }
+
+    /// Why names may not be answered, for people.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.clone().or(self.restart.trouble().map(str::to_owned))
     }
 }

@@ -79,7 +79,10 @@ impl File {
             // A link stays a link: what it points at is replaced.
             Some(text) => {
                 let target = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+                let former = fs::metadata(&target).map(|meta| meta.permissions());
                 state::write_atomic(&target, &text)?;
+                // Whoever could read it still can; that it cannot be set back is no reason to fail.
+                let _ = former.and_then(|mode| fs::set_permissions(&target, mode));
                 Ok(true)
             }
             None => Ok(false),
@@ -93,8 +96,8 @@ impl File {
 
 /// Tells fw4 that its file changed.
 #[must_use]
-pub fn reload() -> InitScript {
-    InitScript::new("/etc/init.d/firewall", "reload")
+pub fn reload(run_dir: &Path) -> InitScript {
+    InitScript::new("/etc/init.d/firewall", "reload", run_dir)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -110,20 +113,30 @@ pub struct Follower {
     file: File,
     done: Option<Wanted>,
     reload: InitScript,
-    /// Why the file could not be written, for people.
-    pub trouble: Option<String>,
+    /// Why the file could not be written.
+    trouble: Option<String>,
 }
 
 impl Follower {
     #[must_use]
-    pub fn new(config_dir: &Path) -> Self {
-        Self { file: File::new(config_dir), done: None, reload: reload(), trouble: None }
+    pub fn new(config_dir: &Path, run_dir: &Path) -> Self {
+        Self { file: File::new(config_dir), done: None, reload: reload(run_dir), trouble: None }
+    }
+
+    /// Somebody else may have written the file.
+    pub fn forget(&mut self) {
+        self.done = None;
+    }
+
+    #[must_use]
+    pub fn is_telling(&self) -> bool {
+        self.reload.is_running()
     }
 
     /// `known`: what the configuration says, where it is good. Costs nothing where nothing changed; nothing
     /// waits for fw4.
     pub fn follow(&mut self, known: Option<(&Settings, &[FirewallZone])>, device: &str, closed: bool) {
-        self.trouble = self.reload.look().or(self.trouble.take());
+        self.reload.look();
         let wanted = match known {
             Some((settings, zones)) => Wanted::Sections(sections(settings, zones, device, closed)),
             // What is there holds on.
@@ -133,15 +146,19 @@ impl Follower {
         if self.done.as_ref() == Some(&wanted) || !self.file.is_set_up() {
             return;
         }
+        let owed = self.reload.is_owed();
+        self.reload.owe();
         let written = match &wanted {
             Wanted::Sections(sections) => self.file.bring_to(sections),
             Wanted::Open => self.file.open(),
         };
+        if matches!(written, Ok(true)) {
+            self.reload.begin();
+        } else if !owed {
+            self.reload.settle();
+        }
         match written {
-            Ok(changed) => {
-                self.trouble = if changed { self.reload.begin() } else { None };
-                self.done = Some(wanted);
-            }
+            Ok(_) => (self.done, self.trouble) = (Some(wanted), None),
             Err(error) => {
                 let words = error.to_string();
                 if self.trouble.as_ref() != Some(&words) {
@@ -150,6 +167,12 @@ impl Follower {
                 }
             }
         }
+    }
+
+    /// Why the file or fw4 is not as it should be, for people.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.clone().or(self.reload.trouble().map(str::to_owned))
     }
 }
 
@@ -172,7 +195,7 @@ mod tests {
         let stock = "config zone\n\toption name lan\n\toption network lan\n";
         fs::write(&path, stock).unwrap();
         let settings = Settings::fallback(Lan::default());
-        let mut follower = Follower::new(&dir);
+        let mut follower = Follower::new(&dir, &dir);
         follower.follow(Some((&settings, &zones())), "vpnd0", true);
         assert_eq!(fs::read_to_string(&path).unwrap(), stock, "nobody asked for it");
 

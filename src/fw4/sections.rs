@@ -12,9 +12,15 @@ const ZONE: &str = "vpnd";
 /// `files/usr/share/vpnd/way-out` knows these sections by it.
 const CLOSED: &str = "closed";
 
+/// What comes after it, before a number.
+const LABELS: [&str; 8] = ["zone", "forwarding", "tunnel", "forward", "allowed", "multicast", "igmp", CLOSED];
+
+/// An owner's section may have a name that begins like ours.
 #[must_use]
 pub fn is_ours(section: &Section) -> bool {
-    !section.anonymous && section.name.starts_with(PREFIX)
+    let label = || section.name.strip_prefix(PREFIX)?.rsplit_once('_');
+    !section.anonymous
+        && label().is_some_and(|(label, number)| LABELS.contains(&label) && number.parse::<u32>().is_ok())
 }
 
 /// Whether this is a file that `vpnd setup` wrote into.
@@ -26,7 +32,7 @@ pub fn is_set_up<'a>(sections: impl IntoIterator<Item = &'a Section>) -> bool {
 /// Whether it is one of those that refuse LAN to WAN.
 #[must_use]
 pub fn closes(section: &Section) -> bool {
-    section.name.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with(CLOSED)) && is_ours(section)
+    is_ours(section) && section.name.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with(CLOSED))
 }
 
 /// In the file's order, which is the order of fw4's rules. `armed`: contract, section 1.
@@ -192,10 +198,13 @@ mod tests {
             assert_eq!(String::from_utf8(bare).unwrap(), STOCK);
         }
         assert!(own(STOCK.as_bytes(), &[], is_ours).unwrap().is_none());
-        // The owner added something behind ours.
-        let more = format!("{armed}\nconfig rule\n\toption name mine\n");
+        // The owner added something behind ours, with a name like ours.
+        let more = format!("{armed}\nconfig rule 'vpnd_my_ssh'\n\toption name mine\n");
         let bare = own(more.as_bytes(), &[], is_ours).unwrap().unwrap();
-        assert_eq!(String::from_utf8(bare).unwrap(), format!("{STOCK}\nconfig rule\n\toption name mine\n"));
+        assert_eq!(
+            String::from_utf8(bare).unwrap(),
+            format!("{STOCK}\nconfig rule 'vpnd_my_ssh'\n\toption name mine\n")
+        );
     }
 
     #[test]

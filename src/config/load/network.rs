@@ -205,7 +205,11 @@ struct Members {
 impl Zones {
     pub fn read(package: &Package) -> Self {
         let mut zones = Self::default();
-        let theirs = |section: &&Section| section.anonymous || !section.name.starts_with(OWN_SECTIONS);
+        // Ours is the only zone with such a name that no owner gave.
+        let theirs = |section: &&Section| {
+            let number = section.name.strip_prefix(OWN_SECTIONS).and_then(|rest| rest.strip_prefix("zone_"));
+            section.anonymous || number.is_none()
+        };
         for zone in package.sections.iter().filter(|section| section.kind == "zone").filter(theirs) {
             let on = |name| text(zone, name).is_some_and(|text| value::flag(&text) == Ok(true));
             let mut networks = words(zone, "network");
@@ -237,10 +241,13 @@ impl Zones {
                 network.interfaces.get(name).is_some_and(|found| found.is_uplink() && !found.disabled)
             };
             let named = zone.networks.iter().flat_map(|name| network.devices(name));
-            if zone.masquerades || zone.networks.iter().any(uplink) {
+            if zone.networks.iter().any(uplink) {
                 ZoneSide::Wan
             } else if named.chain(zone.devices.iter().cloned()).any(|device| is_lan(&device)) {
+                // Some masquerade towards their LAN, too.
                 ZoneSide::Lan
+            } else if zone.masquerades {
+                ZoneSide::Wan
             } else {
                 ZoneSide::Neither
             }
