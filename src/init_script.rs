@@ -137,6 +137,14 @@ impl InitScript {
     }
 }
 
+/// Keeps `words` of what failed, and logs them unless they are what failed before.
+pub fn say_once(trouble: &mut Option<String>, service: &str, words: String) {
+    if trouble.as_ref() != Some(&words) {
+        eprintln!("vpnd: {service}: {words}");
+        *trouble = Some(words);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;

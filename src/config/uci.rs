@@ -44,6 +44,15 @@ impl Section {
     pub fn get(&self, name: &str) -> Option<&Entry> {
         self.options.iter().find(|entry| entry.name == name)
     }
+
+    /// Of an option; None for a list, and for what is no UTF-8.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<String> {
+        match &self.get(name)?.value {
+            Value::Text(item) => String::from_utf8(item.bytes.clone()).ok(),
+            Value::List(_) => None,
+        }
+    }
 }
 
 /// An option or a list.

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Settings;
 use crate::config::uci::parse;
-use crate::init_script::InitScript;
+use crate::init_script::{InitScript, say_once};
 use crate::policy::Stance;
 
 pub use upstream::{CONF, Instance, SERVERS, Upstream, lines, upstream};
@@ -207,12 +207,7 @@ impl Follower {
         match result {
             Ok(()) => (self.done, self.trouble) = (Some(wanted), None),
             // Tried again at the next event.
-            Err(words) => {
-                if self.trouble.as_ref() != Some(&words) {
-                    eprintln!("vpnd: dnsmasq: {words}");
-                    self.trouble = Some(words);
-                }
-            }
+            Err(words) => say_once(&mut self.trouble, "dnsmasq", words),
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use crate::config::Settings;
-use crate::config::uci::{Package, Section, Value};
+use crate::config::uci::{Package, Section};
 use crate::policy::Stance;
 
 /// Whom dnsmasq asks (contract, row 3.5).
@@ -66,7 +66,7 @@ impl Instance {
     }
 
     fn of(section: &Section, tmp: &Path) -> Self {
-        let set = text(section, "confdir").and_then(|value| {
+        let set = section.text("confdir").and_then(|value| {
             let folder = value.split(',').next().unwrap_or_default().to_owned();
             folder.starts_with('/').then(|| PathBuf::from(folder))
         });
@@ -99,13 +99,6 @@ pub fn lines(servers: &[IpAddr]) -> String {
         let _ = writeln!(out, "server={server}");
         out
     })
-}
-
-fn text(section: &Section, option: &str) -> Option<String> {
-    match &section.get(option)?.value {
-        Value::Text(item) => String::from_utf8(item.bytes.clone()).ok(),
-        Value::List(_) => None,
-    }
 }
 
 #[cfg(test)]

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 
 use crate::config::uci::{EditError, NewSection, Package, own, parse};
 use crate::config::{FirewallZone, Settings};
-use crate::init_script::InitScript;
+use crate::init_script::{InitScript, say_once};
 use crate::state;
 
-pub use sections::{closes, is_ours, is_set_up, sections};
+pub use sections::{closes, is_ours, sections};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -42,7 +42,7 @@ impl File {
     /// Whether vpnd's sections are in it; where it cannot be read, nobody may write into it.
     #[must_use]
     pub fn is_set_up(&self) -> bool {
-        self.package().is_some_and(|package| is_set_up(&package.sections))
+        self.package().is_some_and(|package| package.sections.iter().any(is_ours))
     }
 
     /// Whether it refuses LAN to WAN on vpnd's word.
@@ -143,7 +143,14 @@ impl Follower {
             None if closed => return,
             None => Wanted::Open,
         };
-        if self.done.as_ref() == Some(&wanted) || !self.file.is_set_up() {
+        if self.done.as_ref() == Some(&wanted) {
+            return;
+        }
+        // One that cannot be read now may be later.
+        let Some(package) = self.file.package() else { return };
+        if !package.sections.iter().any(is_ours) {
+            // Nothing is read again until something changes; `vpnd setup` writes by itself what is wanted then.
+            self.done = Some(wanted);
             return;
         }
         let owed = self.reload.is_owed();
@@ -159,13 +166,7 @@ impl Follower {
         }
         match written {
             Ok(_) => (self.done, self.trouble) = (Some(wanted), None),
-            Err(error) => {
-                let words = error.to_string();
-                if self.trouble.as_ref() != Some(&words) {
-                    eprintln!("vpnd: fw4: {words}");
-                    self.trouble = Some(words);
-                }
-            }
+            Err(error) => say_once(&mut self.trouble, "fw4", error.to_string()),
         }
     }
 

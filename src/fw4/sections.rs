@@ -23,12 +23,6 @@ pub fn is_ours(section: &Section) -> bool {
         && label().is_some_and(|(label, number)| LABELS.contains(&label) && number.parse::<u32>().is_ok())
 }
 
-/// Whether this is a file that `vpnd setup` wrote into.
-#[must_use]
-pub fn is_set_up<'a>(sections: impl IntoIterator<Item = &'a Section>) -> bool {
-    sections.into_iter().any(is_ours)
-}
-
 /// Whether it is one of those that refuse LAN to WAN.
 #[must_use]
 pub fn closes(section: &Section) -> bool {
@@ -191,7 +185,7 @@ mod tests {
         assert!(written(&set_up, false).is_none(), "written twice");
         let armed = written(&set_up, true).unwrap();
         assert!(written(&armed, true).is_none(), "written twice");
-        assert!(is_set_up(&parse(armed.as_bytes()).unwrap().sections));
+        assert!(parse(armed.as_bytes()).unwrap().sections.iter().any(is_ours));
         for text in [&set_up, &armed, &written(&armed, false).unwrap()] {
             assert!(text.starts_with(STOCK), "{text}");
             let bare = own(text.as_bytes(), &[], is_ours).unwrap().unwrap();

@@ -34,7 +34,7 @@ pub fn write(imported: &Imported, existing: &[u8]) -> Result<Written, WriteError
     let private_key = base64(&imported.private_key);
     let old_tunnel = before.sections.iter().find(|section| section.kind == "tunnel");
     let same_key =
-        old_tunnel.is_some_and(|old| text_of(old, "private_key").is_some_and(|old| old == private_key));
+        old_tunnel.is_some_and(|old| old.text("private_key").is_some_and(|old| old == private_key));
     let mut sections = Vec::new();
     if !before.sections.iter().any(|section| section.kind == "vpnd" && section.name == "main") {
         sections.push(NewSection {
@@ -63,7 +63,7 @@ fn warnings(before: &Package, other_key: bool, names: &[&str]) -> Vec<String> {
         .sections
         .iter()
         .filter(|section| section.kind == "relay" && !names.iter().any(|n| is_relay(section, n)))
-        .map(|section| text_of(section, "name").unwrap_or_else(|| section.name.clone()))
+        .map(|section| section.text("name").unwrap_or_else(|| section.name.clone()))
         .map(|name| crate::config::problem::shown("", name.as_bytes()))
         .collect();
     if !other_key || strangers.is_empty() {
@@ -78,7 +78,7 @@ fn warnings(before: &Package, other_key: bool, names: &[&str]) -> Vec<String> {
 
 fn is_relay(section: &Section, name: &str) -> bool {
     section.kind == "relay"
-        && match text_of(section, "name") {
+        && match section.text("name") {
             Some(own) => own == name,
             None => !section.anonymous && section.name == name,
         }
@@ -162,11 +162,4 @@ fn kept(section: &Section, option: &'static str) -> Option<(&'static str, NewVal
         }
     };
     Some((option, value))
-}
-
-fn text_of(section: &Section, option: &str) -> Option<String> {
-    match &section.get(option)?.value {
-        Value::Text(item) => String::from_utf8(item.bytes.clone()).ok(),
-        Value::List(_) => None,
-    }
 }

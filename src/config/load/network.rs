@@ -58,8 +58,8 @@ impl Network {
         for section in &package.sections {
             match section.kind.as_str() {
                 "interface" => network.interface(section, &package.sections),
-                "device" if text(section, "type").as_deref() == Some("bridge") => {
-                    if let Some(name) = text(section, "name") {
+                "device" if section.text("type").as_deref() == Some("bridge") => {
+                    if let Some(name) = section.text("name") {
                         let mut ports = words(section, "ports");
                         ports.extend(words(section, "ifname"));
                         network.ports.entry(name).or_default().extend(ports);
@@ -82,23 +82,23 @@ impl Network {
         if devices.is_empty() {
             devices = words(section, "ifname");
         }
-        let bridge = text(section, "type").as_deref() == Some("bridge");
+        let bridge = section.text("type").as_deref() == Some("bridge");
         if bridge {
             let name = format!("br-{}", section.name);
             self.ports.entry(name).or_default().extend(devices.iter().cloned());
         }
-        let on = |name| text(section, name).is_some_and(|text| value::flag(&text) == Ok(true));
+        let on = |name| section.text(name).is_some_and(|text| value::flag(&text) == Ok(true));
         let gateway =
-            ["gateway", "ip6gw"].iter().find_map(|name| Some(((*name).to_owned(), text(section, name)?)));
+            ["gateway", "ip6gw"].iter().find_map(|name| Some(((*name).to_owned(), section.text(name)?)));
         self.interfaces.insert(
             section.name.clone(),
             Interface {
                 title: title(section, sections),
                 line: section.line,
-                proto: text(section, "proto").unwrap_or_default(),
+                proto: section.text("proto").unwrap_or_default(),
                 disabled: on("disabled"),
                 devices,
-                ppp_name: text(section, "pppname"),
+                ppp_name: section.text("pppname"),
                 bridge,
                 prefixes: prefixes(section),
                 gateway,
@@ -110,22 +110,23 @@ impl Network {
     fn default_route(&mut self, section: &Section) {
         let wide = match section.kind.as_str() {
             "route" => {
-                let target = text(section, "target").unwrap_or_default();
-                let mask = text(section, "netmask").and_then(|mask| value::netmask(&mask));
+                let target = section.text("target").unwrap_or_default();
+                let mask = section.text("netmask").and_then(|mask| value::netmask(&mask));
                 match value::prefix(&target) {
                     Ok(net) if target.contains('/') => net.prefix_len() <= 1,
                     Ok(_) => mask.is_some_and(|length| length <= 1),
                     Err(_) => false,
                 }
             }
-            "route6" => text(section, "target")
+            "route6" => section
+                .text("target")
                 .and_then(|target| value::prefix(&target).ok())
                 .is_some_and(|net| net.prefix_len() <= 1),
             _ => false,
         };
-        let name = text(section, "interface").unwrap_or_default();
+        let name = section.text("interface").unwrap_or_default();
         if let (true, Some(interface)) = (wide, self.interfaces.get_mut(&name)) {
-            let target = text(section, "target").unwrap_or_default();
+            let target = section.text("target").unwrap_or_default();
             interface.gateway.get_or_insert((section.kind.clone(), target));
         }
     }
@@ -170,7 +171,7 @@ impl Network {
 }
 
 fn prefixes(section: &Section) -> Vec<IpNet> {
-    let mask = text(section, "netmask").and_then(|mask| value::netmask(&mask));
+    let mask = section.text("netmask").and_then(|mask| value::netmask(&mask));
     let mut out = Vec::new();
     for (option, mask) in [("ipaddr", mask), ("ip6addr", None), ("addresses", None)] {
         for word in words(section, option) {
@@ -211,12 +212,12 @@ impl Zones {
             section.anonymous || number.is_none()
         };
         for zone in package.sections.iter().filter(|section| section.kind == "zone").filter(theirs) {
-            let on = |name| text(zone, name).is_some_and(|text| value::flag(&text) == Ok(true));
+            let on = |name| zone.text(name).is_some_and(|text| value::flag(&text) == Ok(true));
             let mut networks = words(zone, "network");
             // Without any member option a zone holds the network of its own name.
             let members = ["network", "device", "subnet", "extra"];
             if members.iter().all(|option| zone.get(option).is_none()) {
-                networks.extend(text(zone, "name"));
+                networks.extend(zone.text("name"));
             }
             let masquerades = on("masq") || on("masq6");
             if masquerades {
@@ -225,7 +226,7 @@ impl Zones {
                 zones.plain.extend(networks.iter().cloned());
             }
             // fw4 refuses other names (fw4.uc, parse_zone: identifiers).
-            let name = text(zone, "name").filter(|name| value::is_identifier(name));
+            let name = zone.text("name").filter(|name| value::is_identifier(name));
             if let Some(name) = name.filter(|_| !on("disabled")) {
                 let devices = words(zone, "device");
                 zones.all.push(Members { name, masquerades, networks, devices });
@@ -257,13 +258,6 @@ impl Zones {
 
     pub fn hold_lan(&self, network: &str) -> bool {
         self.plain.contains(network) && !self.masqueraded.contains(network)
-    }
-}
-
-fn text(section: &Section, option: &str) -> Option<String> {
-    match &section.get(option)?.value {
-        Value::Text(item) => String::from_utf8(item.bytes.clone()).ok(),
-        Value::List(_) => None,
     }
 }
 

@@ -3,15 +3,11 @@ use super::*;
 /// Seconds at which something other than Wait was said, over a line that behaves as `line`
 /// says: for each second (bytes received, bytes sent, whether a ping is answered at once).
 fn watch(seconds: u64, line: impl Fn(u64) -> (u64, u64, bool)) -> Vec<(u64, Step)> {
-    polled(seconds, |_| true, line).0
+    polled(seconds, false, line).0
 }
 
-/// The same, polled when it is `due` (and so long after the last poll); and how often it was.
-fn polled(
-    seconds: u64,
-    due: impl Fn(bool) -> bool,
-    line: impl Fn(u64) -> (u64, u64, bool),
-) -> (Vec<(u64, Step)>, u32) {
+/// The same, if `sparing` polled no sooner than is asked for; and how often it was.
+fn polled(seconds: u64, sparing: bool, line: impl Fn(u64) -> (u64, u64, bool)) -> (Vec<(u64, Step)>, u32) {
     let (mut next, mut polls) = (Duration::ZERO, 0);
     let at = Duration::from_secs;
     let mut live = Liveness::new(at(0), 0, 0);
@@ -21,7 +17,7 @@ fn polled(
         let (received, sent, answers) = line(second);
         rx += received;
         tx += sent;
-        if !due(at(second) >= next) {
+        if sparing && at(second) < next {
             continue;
         }
         let step = live.poll(at(second), Some((rx, tx)));
@@ -44,11 +40,11 @@ fn polled(
 #[test]
 fn an_idle_line_lets_the_router_sleep() {
     // A keepalive now and then is nothing to do; what it asks itself every two minutes is answered.
-    let (said, polls) = polled(600, |due| due, |s| (0, if s % 30 == 0 { KEEPALIVE } else { 0 }, true));
+    let (said, polls) = polled(600, true, |s| (0, if s % 30 == 0 { KEEPALIVE } else { 0 }, true));
     assert!(said.iter().all(|(_, step)| *step == Step::Ping) && said.len() >= 4, "{said:?}");
     assert!(polls <= 600 / 5 + 60, "{polls} polls in 600 s");
     // A dead relay is found at most so much later.
-    let (said, _) = polled(200, |due| due, |s| if s < 102 { (0, 0, true) } else { (0, 500, false) });
+    let (said, _) = polled(200, true, |s| if s < 102 { (0, 0, true) } else { (0, 500, false) });
     let (slow, fast) = (said.last().unwrap(), dies(107));
     assert_eq!(slow.1, Step::Dead);
     assert!((fast.last().unwrap().0..=fast.last().unwrap().0 + 5).contains(&slow.0), "{said:?}");
