@@ -2,6 +2,7 @@
 
 mod fields;
 mod lan;
+mod marks;
 mod network;
 mod peers;
 mod wan;
@@ -134,6 +135,7 @@ fn settings(
     settings.auto_connect = main.one(report, "auto_connect", value::flag).unwrap_or(false);
     settings.lockdown = main.one(report, "lockdown", value::flag).unwrap_or(false);
     settings.mark = mark(&mut main, report);
+    marks::warn_shared(config_dir, settings.mark, &main.title, report);
     settings.tunnel = tunnel(sections, report, &settings.lan);
     let mut ranges = Ranges::new(&settings.lan, settings.tunnel.as_ref());
     exceptions(&mut settings, &mut main, report, &ranges);
