@@ -4,6 +4,7 @@
 //! `firewall`, `tunnel`, `routing` and `control` touch the kernel, `fw4` and `dns` OpenWrt's own
 //! services; only `daemon` knows them all.
 
+mod alarm;
 pub mod cli;
 pub mod config;
 pub mod control;

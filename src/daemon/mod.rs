@@ -29,6 +29,7 @@ use futures::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::alarm::Alarm;
 use crate::control::{self, Call};
 use crate::machine::{Effect, Event, Machine};
 use crate::policy::{Facts, Stance};
@@ -198,13 +199,13 @@ impl Daemon {
         let mut changes = routing::watch()?;
         // The world may have changed between the first look and the watch.
         let mut look = Some(tokio::time::Instant::now());
-        let mut burst = Burst::default();
+        let (mut burst, mut pulse) = (Burst::default(), Alarm::new());
         self.deaf = (!changes.hears_settings()).then_some(DEAF);
         loop {
             watchdog::alive();
             tokio::select! {
                 biased;
-                () = tokio::time::sleep(watchdog::PULSE) => {}
+                () = pulse.after(watchdog::PULSE) => {}
                 _ = signals.terminate.recv() => return Ok(()),
                 _ = signals.interrupt.recv() => return Ok(()),
                 () = sleep_until(self.trial.as_ref().map(|trial| trial.until)) => self.time_is_up().await,

@@ -93,7 +93,7 @@ impl Shell {
             guards: Guards::default(),
             stance: Stance::Open,
             settings: None,
-            nft: Nft::new(nft.to_owned()),
+            nft: Nft::new(nft.to_owned()).keeping(super::enforce::recorded(&RunDir::new(&dirs.run))),
             run_dir: dirs.run.clone(),
             probe: None,
             mtu_search: None,

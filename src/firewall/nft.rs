@@ -39,6 +39,8 @@ pub struct Nft {
     limit: Duration,
     /// What was last loaded and seen to be in force, for putting it back.
     former: Mutex<Option<Former>>,
+    /// The hash that rules of another process must have to be put back.
+    recorded: Option<String>,
     /// The kernel refused the rules that tell of blocked packets, and took the others.
     mute: AtomicBool,
     /// Processes of `nft` since [`Nft::processes`] was last asked.
@@ -66,6 +68,15 @@ impl Nft {
         Self::with_limit(program, LIMIT)
     }
 
+    /// Where another process loaded the rules of now, they are what is put back if the first new ones
+    /// fail, but only if they list with this hash, which it noted when it had read them back: nft may list a
+    /// part of a table, and end well.
+    #[must_use]
+    pub fn keeping(mut self, recorded: Option<String>) -> Self {
+        self.recorded = recorded;
+        self
+    }
+
     /// As [`Nft::new`], with another time limit for each run of the program.
     #[must_use]
     pub fn with_limit(program: PathBuf, limit: Duration) -> Self {
@@ -73,6 +84,7 @@ impl Nft {
             program,
             limit,
             former: Mutex::new(None),
+            recorded: None,
             mute: AtomicBool::new(false),
             processes: Mutex::default(),
         }
@@ -157,8 +169,11 @@ impl Nft {
         if former.is_none() {
             // A daemon that was started anew: what a former one left is worth keeping as well. What
             // cannot be read must not keep new rules away: a dormant table lists as nothing.
-            *former = self.listed().ok().flatten().and_then(|table| {
-                Some(Former { batch: reloadable(&table.text).ok()?, hash: table.normal.hash() })
+            *former = self.recorded.as_ref().and_then(|recorded| {
+                let table = self.listed().ok().flatten()?;
+                let hash = table.normal.hash();
+                (hash.to_string() == *recorded).then_some(())?;
+                Some(Former { batch: reloadable(&table.text).ok()?, hash })
             });
         }
         let batch = ruleset.to_json();
@@ -269,7 +284,7 @@ impl Nft {
 
     fn put_back(&self, former: Option<&Former>, difference: String) -> Error {
         let Some(former) = former else {
-            let restore = "there were none; what the kernel has now was left there".to_owned();
+            let restore = "none are known; what the kernel has now was left there".to_owned();
             return Error::Unknown { difference, restore };
         };
         let again = self.load(&with_stop(&former.batch, None)).and_then(|()| self.listed());

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -20,6 +21,7 @@ home mutate                       each contract row's tests are seen to fail wit
 home config DIR                   write the configuration of the firewall-only tests
 home demo                         the narrated tour
 home soak [--seed S] COUNT        so many random transitions and faults in sequence
+home quiet SECONDS                a daemon with nothing to do: what it writes, how often it wakes up
 home bench                        numbers, side by side with wg-quick
 home cost                         what the rules cost a forwarded packet
   --vpnd PATH                     the program under test";
@@ -119,6 +121,10 @@ fn run() -> Result<bool> {
         "soak" => {
             let count = args.words.first().context("home soak COUNT")?.parse().context("COUNT")?;
             suite::run(vec![scenarios::soak(args.vpnd.clone(), args.seed, count)])
+        }
+        "quiet" => {
+            let seconds = args.words.first().context("home quiet SECONDS")?.parse().context("SECONDS")?;
+            suite::run(vec![scenarios::quiet(args.vpnd.clone(), Duration::from_secs(seconds))])
         }
         "demo" => demo::run(&args.vpnd)?,
         "bench" => bench::run(&args.vpnd)?,

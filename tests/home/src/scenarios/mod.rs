@@ -18,6 +18,7 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -95,6 +96,15 @@ pub fn soak(vpnd: PathBuf, seed: u64, count: usize) -> Test {
     Test::new(
         format!("guest: {count} random transitions and faults under a flood (seed {seed})"),
         move || in_town(&RefCell::new(None), &vpnd, |town| random::transitions(town, seed, count)),
+    )
+}
+
+/// Nothing happens for `time`, twice: best where idle time takes none (`tests/rig/run --skip-idle`).
+#[must_use]
+pub fn quiet(vpnd: PathBuf, time: Duration) -> Test {
+    Test::new(
+        format!("guest: {} s with nothing to do write no flash, and hardly wake it up", time.as_secs()),
+        move || in_town(&RefCell::new(None), &vpnd, |town| openwrt::quiet(town, time)),
     )
 }
 
