@@ -30,7 +30,7 @@ use crate::suite::{Late, Test};
 use crate::town::{SOON, Town};
 
 /// What is tried on every processor (`home run router`): each step that the daemon's life has, and its memory.
-pub const MAIN: [&str; 8] = [
+pub const MAIN: [&str; 9] = [
     "connected: LAN and router reach",
     "a relay that dies is found dead",
     "a change of relay under a flood",
@@ -39,6 +39,7 @@ pub const MAIN: [&str; 8] = [
     "the routing barrier holds alone",
     "a killed daemon leaves its policy",
     "the memory of a daemon",
+    "the block at boot",
 ];
 
 type Scenario = fn(&mut Town) -> Result<String>;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -16,6 +16,7 @@ pub(super) fn scenarios() -> Vec<(&'static str, Scenario)> {
     vec![
         ("fw4's file and dnsmasq's servers follow the state, and are given back", follow),
         ("the memory of a daemon that has connected, and changed its relay", memory),
+        ("the block at boot, beside nft -f of the same rules", block),
     ]
 }
 
@@ -160,4 +161,34 @@ fn memory(town: &mut Town) -> Result<String> {
         ensure!(rss <= limit, "{rss} KiB of RSS; {limit} are the most");
     }
     Ok(format!("{rss} KiB of RSS, {most} at most, {anonymous} of it not the program's file"))
+}
+
+/// Turns of each side.
+const TURNS: usize = 3;
+
+/// How long the block at boot takes, with starting the program, reading its configuration, and reading the rules
+/// back; told beside the loading alone, not judged.
+fn block(town: &mut Town) -> Result<String> {
+    town.fresh()?;
+    town.config.write(&town.dir.join("config"))?;
+    let rules = town.does(&["ruleset", "--state", "boot"])?;
+    let (mut ours, mut alone) = (Vec::new(), Vec::new());
+    let none = |town: &Town| town.house.router.nft("delete table inet vpnd");
+    for _ in 0..TURNS {
+        let start = Instant::now();
+        let said = town.does(&["block"])?;
+        ours.push(start.elapsed());
+        ensure!(said.contains("(boot) in force"), "{said}");
+        none(town)?;
+        let start = Instant::now();
+        town.house.router.pipe("nft", &["-f", "-"], &rules)?;
+        alone.push(start.elapsed());
+        none(town)?;
+    }
+    let median = |times: &mut Vec<Duration>| {
+        times.sort();
+        times.get(TURNS / 2).copied().unwrap_or_default().as_millis()
+    };
+    let (ours, alone) = (median(&mut ours), median(&mut alone));
+    Ok(format!("'vpnd block' {ours} ms, nft -f {alone} ms: {:.2}", ours as f64 / alone.max(1) as f64))
 }
