@@ -146,7 +146,7 @@ fn done_by_daemon(input: &Input) -> Outcome {
     let reload = fw4::reload(&input.run_dir);
     while file.is_closed() || reload.is_owed() {
         if Instant::now() >= until {
-            return Err("open, but for fw4, which may still refuse LAN to WAN (sections 'vpnd_closed_…' of \
+            return Err("open, but for fw4, which may still refuse LAN to WAN (sections 'vpnd_closed_…' and 'vpnd_dns_…' of \
                 /etc/config/firewall): 'vpnd status' says why, '/etc/vpnd/way-out' takes them away"
                 .to_owned());
         }

@@ -187,6 +187,7 @@ fn mark(main: &mut Fields<'_>, report: &mut Report) -> Mark {
 
 fn exceptions(settings: &mut Settings, main: &mut Fields<'_>, report: &mut Report, ranges: &Ranges) {
     settings.resolvers = main.values(report, "resolver", |text| value::host(text, true));
+    redirect_dns(settings, main, report);
     let private = main.all(report, "allow_wan_private", |text| {
         let net = value::unicast_prefix(text)?;
         match ranges.lan_overlap(&net) {
@@ -233,6 +234,21 @@ fn exceptions(settings: &mut Settings, main: &mut Fields<'_>, report: &mut Repor
         forwards.push(forward);
     }
     settings.allow_tunnel_forward = forwards;
+}
+
+/// A resolver in the LAN has to get out itself, and fw4 can spare one sender of a family (fw4.uc,
+/// `parse_redirect`: `src_ip` is no list).
+fn redirect_dns(settings: &mut Settings, main: &mut Fields<'_>, report: &mut Report) {
+    let Some(item) = main.item(report, "redirect_dns") else { return };
+    settings.redirect_dns = main.read(report, "redirect_dns", item, value::flag).unwrap_or(false);
+    let spared = |v4| settings.lan_resolvers().filter(|addr| addr.is_ipv4() == v4).count();
+    if settings.redirect_dns && (spared(true) > 1 || spared(false) > 1) {
+        report.problem(
+            main.place("redirect_dns", item),
+            "goes with one resolver of each family in the LAN at the most: what a second one asks itself \
+             would be redirected, too",
+        );
+    }
 }
 
 /// What only the tunnel leads to (contract 3.5 and 3.3). The rule of a listed prefix comes before

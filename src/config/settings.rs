@@ -34,6 +34,8 @@ pub struct Settings {
     /// Contract 3.5: custom resolvers; inside the tunnel unless connected on a LAN device.
     /// Empty means the tunnel's own.
     pub resolvers: Vec<IpAddr>,
+    /// What LAN hosts ask of any resolver on port 53 is answered by the router (contract 3.5).
+    pub redirect_dns: bool,
     pub mark: Mark,
     /// Contract 3.2: addresses (TCP, normally port 443) of the provider's API.
     pub api: Vec<SocketAddr>,
@@ -44,6 +46,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The custom resolvers that live in the LAN.
+    pub fn lan_resolvers(&self) -> impl Iterator<Item = &IpAddr> {
+        self.resolvers.iter().filter(|address| self.lan.connects(address))
+    }
+
     /// What is held when the configuration cannot be read: the kept LAN list and no exception.
     /// With an empty list this is contract section 0's "neither a config nor a kept list".
     #[must_use]
@@ -60,6 +67,7 @@ impl Settings {
             allow_wan_service: Vec::new(),
             allow_tunnel_forward: Vec::new(),
             resolvers: Vec::new(),
+            redirect_dns: false,
             mark: Mark::DEFAULT,
             api: Vec::new(),
             tunnel: None,
@@ -77,6 +85,12 @@ pub struct Lan {
 }
 
 impl Lan {
+    /// Whether configuration puts the address on one of its networks.
+    #[must_use]
+    pub fn connects(&self, address: &IpAddr) -> bool {
+        self.devices.iter().any(|device| device.prefixes.iter().any(|net| net.contains(address)))
+    }
+
     /// What a configuration with errors says of the LAN, with the devices that only the last good
     /// one knew: whoever is behind them must get in and mend it. Nothing is forwarded for those
     /// (contract, section 0).

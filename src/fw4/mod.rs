@@ -211,6 +211,18 @@ mod tests {
         follower.follow(Some((&settings, &zones())), "vpnd0", false);
         assert!(!fs::read_to_string(&path).unwrap().contains("nothing past the VPN"));
 
+        // A changed setting: the redirect comes, and goes without a trace; an open router has none.
+        follower.follow(Some((&settings, &zones())), "vpnd0", true);
+        let without = fs::read_to_string(&path).unwrap();
+        let redirecting = Settings { redirect_dns: true, ..settings.clone() };
+        follower.follow(Some((&redirecting, &zones())), "vpnd0", true);
+        assert!(fs::read_to_string(&path).unwrap().contains("config redirect 'vpnd_dns_1'"));
+        follower.follow(Some((&settings, &zones())), "vpnd0", true);
+        assert_eq!(fs::read_to_string(&path).unwrap(), without);
+        follower.follow(Some((&redirecting, &zones())), "vpnd0", true);
+        follower.follow(None, "vpnd0", false);
+        assert!(!fs::read_to_string(&path).unwrap().contains("vpnd_dns_1"));
+
         // Nobody knows what the configuration says any more: closed stays closed, and open opens.
         follower.follow(Some((&settings, &zones())), "vpnd0", true);
         let closed = fs::read_to_string(&path).unwrap();
