@@ -5,7 +5,6 @@
 mod names;
 mod netns;
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -16,19 +15,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use names::{Answer, ask, ask_by_tcp};
-use netns::{House, leaks, name, net, settings};
+use netns::{House, connected, leaks, net, settings};
 use vpnd::config::uci::NewValue;
 use vpnd::config::{FirewallZone, Settings, TunnelSettings, WireguardKey, ZoneSide};
 use vpnd::dns::{Dnsmasq, hang_up, upstream};
-use vpnd::firewall::{Nft, compile};
 use vpnd::fw4::sections;
-use vpnd::policy::{Stance, TunnelStance, compose};
-use vpnd::routing::Router;
+use vpnd::policy::Stance;
 
 const FW4: &str = include_str!("home/fixtures/fw4-home.nft");
 /// What a television has built in.
 const OUTSIDE: [&str; 2] = ["8.8.8.8", "2001:4860:4860::8888"];
 const OUTSIDE_SAY: Ipv4Addr = Ipv4Addr::new(8, 8, 8, 8);
+const TUNNEL_ADDRESSES: [&str; 2] = ["10.64.0.9/32", "fc00:bbbb::9/128"];
 const TUNNELS: &str = "10.64.0.1";
 /// Also for a busy machine; a client's own patience is five seconds.
 const AT_ONCE: Duration = Duration::from_millis(500);
@@ -55,12 +53,7 @@ impl Home {
     fn new() -> Self {
         let house = Arc::new(House::build());
         house.sh("isp", &format!("for a in {}; do ip addr add $a dev lo; done", OUTSIDE.join(" ")));
-        house.sh("rtr", &format!("ip link add vpnd0 type veth peer name tun0 netns {}", house.name("isp")));
-        house.sh("rtr", "ip link set vpnd0 up; ip addr add 10.64.0.9/32 dev vpnd0; ip -6 addr add fc00:bbbb::9/128 dev vpnd0 nodad");
-        house.sh(
-            "isp",
-            "ip link set tun0 up; ip addr add 10.64.0.1/32 dev tun0; ip route add 10.64.0.9/32 dev tun0",
-        );
+        house.lay_tunnel();
         let dir = std::env::temp_dir().join(house.name("dns"));
         fs::create_dir_all(dir.join("dnsmasq.d")).unwrap();
         fs::write(dir.join("dhcp"), "config dnsmasq\n").unwrap();
@@ -98,18 +91,7 @@ impl Home {
 
     /// What the daemon does in that state.
     fn enter(&mut self, stance: &Stance, settings: &Settings) {
-        let tunnel = match stance {
-            Stance::Connected { tunnel, .. } => Some(tunnel.clone()),
-            _ => None,
-        };
-        let (wanted, told) = (settings.clone(), stance.clone());
-        self.house.run("rtr", move || async move {
-            let router = Router::open().unwrap();
-            let facts = router.facts(&wanted, &name("vpnd0"), &BTreeMap::new()).await.unwrap();
-            router.raise(&wanted, &facts, tunnel.as_ref()).await.unwrap();
-            let policy = compose(&told, &wanted, &facts).unwrap();
-            Nft::new("nft".into()).apply(&compile(&policy)).unwrap();
-        });
+        self.house.enforce(stance, settings);
         let hand = Dnsmasq::with_tmp(&self.dir, &self.dir);
         hand.bring_to(&upstream(stance, settings)).1.unwrap();
         self.fw4(settings, true);
@@ -202,22 +184,13 @@ fn redirect(rules: &mut String, family: &str, src_ip: &str, proto: &str, [from, 
 fn home_settings(redirect_dns: bool, resolvers: &[&str]) -> Settings {
     let tunnel = TunnelSettings {
         private_key: WireguardKey::new([1; 32]),
-        addresses: vec![net("10.64.0.9/32"), net("fc00:bbbb::9/128")],
+        addresses: TUNNEL_ADDRESSES.map(net).into(),
         dns: vec![TUNNELS.parse().unwrap()],
         mtu: None,
         probe: Vec::new(),
     };
     let resolvers = resolvers.iter().map(|text| text.parse().unwrap()).collect();
     Settings { tunnel: Some(tunnel), redirect_dns, resolvers, ..settings() }
-}
-
-fn connected() -> Stance {
-    let addresses = vec![net("10.64.0.9/32"), net("fc00:bbbb::9/128")];
-    Stance::Connected {
-        relay: "192.0.2.1:51820".parse().unwrap(),
-        listen_port: 40000,
-        tunnel: TunnelStance { device: name("vpnd0"), addresses },
-    }
 }
 
 #[test]
@@ -231,13 +204,13 @@ fn hard_coded_resolvers_are_answered_by_the_router_or_refused_at_once() {
 
     let router_says = Answer::From(TUNNELS.parse().unwrap());
     let states = [
-        (connected(), false, &Answer::Unreachable),
-        (connected(), true, &router_says),
+        (connected(&TUNNEL_ADDRESSES), false, &Answer::Unreachable),
+        (connected(&TUNNEL_ADDRESSES), true, &router_says),
         (blocked.clone(), true, &Answer::Refused),
         (blocked, false, &Answer::Unreachable),
-        (connected(), true, &router_says),
+        (connected(&TUNNEL_ADDRESSES), true, &router_says),
         // The setting was taken back.
-        (connected(), false, &Answer::Unreachable),
+        (connected(&TUNNEL_ADDRESSES), false, &Answer::Unreachable),
     ];
     for (stance, on, wanted) in states {
         home.enter(&stance, &home_settings(on, &[]));
@@ -254,7 +227,7 @@ fn hard_coded_resolvers_are_answered_by_the_router_or_refused_at_once() {
 fn what_a_resolver_in_the_lan_asks_does_not_come_back_to_it() {
     let mut home = Home::new();
     // The first LAN's host is one.
-    home.enter(&connected(), &home_settings(true, &["192.168.1.2", TUNNELS]));
+    home.enter(&connected(&TUNNEL_ADDRESSES), &home_settings(true, &["192.168.1.2", TUNNELS]));
     let v4 = &OUTSIDE[..1];
     home.all_say("cli2", v4, &Answer::From(TUNNELS.parse().unwrap()));
     home.all_say("cli", v4, &Answer::Unreachable);

@@ -128,6 +128,7 @@ fn settings(
     let mut main = Fields::new(main, title(main, sections));
     let decided = lan::Decision::new(report, network_report, firewall_report).decide(&mut main, config_dir);
     let mut settings = Settings::fallback(decided.lan);
+    settings.lan_networks = decided.lan_networks;
     settings.wan_names = decided.wan_names;
     settings.wan_pppoe = decided.wan_pppoe;
     settings.enabled = main.one(report, "enabled", value::flag).unwrap_or(false);
@@ -144,6 +145,14 @@ fn settings(
     }
     main.warn_unknown(report);
     settings.relays = relays(sections, report, &ranges);
+    let of_its_own =
+        |device: &super::settings::LanDevice| device.prefixes.iter().any(|net| net.addr().is_ipv6());
+    if settings.has_ipv6() && !decided.has_ula && !settings.lan.devices.iter().any(of_its_own) {
+        network_report.warning(
+            Place::missing("globals", "ula_prefix"),
+            "is missing: the VPN carries IPv6, and the LAN has no addresses of its own for it",
+        );
+    }
     (settings, decided.zones)
 }
 

@@ -17,6 +17,8 @@ pub struct Settings {
     /// "Always require VPN": changes only what *disconnected* means.
     pub lockdown: bool,
     pub lan: Lan,
+    /// The names in `/etc/config/network` of what is on its devices.
+    pub lan_networks: Vec<String>,
     /// Names that WAN devices have or will have by `/etc/config/network`, sorted; never a LAN
     /// device. Only for the routing rules that must stand before such a device does: which devices
     /// are WAN is decided by what is not LAN.
@@ -46,6 +48,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether the VPN carries IPv6.
+    #[must_use]
+    pub fn has_ipv6(&self) -> bool {
+        self.tunnel.iter().flat_map(|tunnel| &tunnel.addresses).any(|address| address.addr().is_ipv6())
+    }
+
     /// The custom resolvers that live in the LAN.
     pub fn lan_resolvers(&self) -> impl Iterator<Item = &IpAddr> {
         self.resolvers.iter().filter(|address| self.lan.connects(address))
@@ -60,6 +68,7 @@ impl Settings {
             auto_connect: false,
             lockdown: false,
             lan,
+            lan_networks: Vec::new(),
             wan_names: Vec::new(),
             wan_pppoe: Vec::new(),
             allow_wan_private: Vec::new(),

@@ -15,6 +15,7 @@ pub(super) fn status(daemon: &Daemon) -> Status {
     warnings.extend(daemon.inputs.warnings.clone());
     warnings.extend(daemon.undone.clone());
     warnings.extend(daemon.fw4.trouble());
+    warnings.extend(daemon.lan6.trouble());
     warnings.extend(daemon.dns.trouble());
     warnings.extend(in_hardware());
     warnings.extend(daemon.boots.warnings(&view));

@@ -26,6 +26,7 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
         auto_connect,
         lockdown,
         lan: _,
+        lan_networks: _,
         wan_names,
         wan_pppoe,
         allow_wan_private: _,
