@@ -147,7 +147,11 @@ fn settings(
     settings.relays = relays(sections, report, &ranges);
     let of_its_own =
         |device: &super::settings::LanDevice| device.prefixes.iter().any(|net| net.addr().is_ipv6());
-    if settings.has_ipv6() && !decided.has_ula && !settings.lan.devices.iter().any(of_its_own) {
+    if settings.has_ipv6()
+        && !settings.lan_networks.is_empty()
+        && !decided.has_ula
+        && !settings.lan.devices.iter().any(of_its_own)
+    {
         network_report.warning(
             Place::missing("globals", "ula_prefix"),
             "is missing: the VPN carries IPv6, and the LAN has no addresses of its own for it",
