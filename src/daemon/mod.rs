@@ -36,7 +36,7 @@ use crate::policy::{Facts, Stance};
 use crate::routing::{self, Burst};
 use crate::state::{RunDir, StateDir};
 use crate::tunnel;
-use crate::{dns, fw4};
+use crate::{dns, fw4, lan6};
 
 use blocked::Blocked;
 use boot::Boots;
@@ -124,6 +124,7 @@ struct Daemon {
     /// That settings were taken back, for people.
     undone: Option<String>,
     fw4: fw4::Follower,
+    lan6: lan6::Follower,
     dns: dns::Follower,
     _server: control::Server,
 }
@@ -182,6 +183,7 @@ impl Daemon {
             pause,
             undone,
             fw4: fw4::Follower::new(&dirs.config, &dirs.run),
+            lan6: lan6::Follower::new(&dirs.config, &dirs.run),
             dns: dns::Follower::new(dns::Dnsmasq::new(&dirs.config), &dirs.run),
             _server: control::serve(&dirs.run, sender)?,
         };
@@ -213,7 +215,7 @@ impl Daemon {
                 _ = signals.reload.recv() => self.reload().await,
                 event = self.shell.event() => self.feed(event).await,
                 () = self.repair.ready() => self.mend_rules().await,
-                () = tokio::time::sleep(TELL), if self.fw4.is_telling() || self.dns.is_telling() => self.tell_others(),
+                () = tokio::time::sleep(TELL), if self.is_telling_others() => self.tell_others(),
                 () = sleep_until(look) => {
                     look = None;
                     let start = tokio::time::Instant::now();
@@ -283,6 +285,11 @@ impl Daemon {
         let known = (&*self.inputs.settings, self.inputs.zones.as_slice());
         let known = self.inputs.broken.is_empty().then_some(known);
         self.fw4.follow(known, tunnel::DEVICE, closed);
+        self.lan6.follow(known.map(|(settings, _)| settings), closed, || self.fw4.is_set_up());
+    }
+
+    fn is_telling_others(&self) -> bool {
+        self.fw4.is_telling() || self.lan6.is_telling() || self.dns.is_telling()
     }
 
     async fn step(&mut self, event: Event) {
@@ -366,6 +373,7 @@ impl Daemon {
         self.put_back_again();
         self.repair.listen_again();
         self.fw4.forget();
+        self.lan6.forget();
         self.dns.forget();
         let read = self.inputs.read();
         let event = self.inputs.take(read, &self.shell.state, self.trial.is_none());

@@ -1,58 +1,39 @@
 //! fw4's part in it: a zone for the tunnel, and nothing from LAN to WAN while the router is armed.
 //!
 //! `sections.rs` says what is to stand in `/etc/config/firewall` (pure); here it is written, only when
-//! it changes, and fw4 is told. The former file stays where anything goes wrong: a firewall that
-//! cannot be read opens a router.
+//! it changes, and fw4 is told.
 
 mod sections;
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::config::uci::{EditError, NewSection, Package, own, parse};
+use crate::config::uci::{NewSection, own};
 use crate::config::{FirewallZone, Settings};
-use crate::init_script::{InitScript, say_once};
-use crate::state;
+use crate::init_script::InitScript;
+use crate::uci_file::{Error, Teller, UciFile};
 
 pub use sections::{closes, is_ours, sections};
 
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("{}: cannot be read: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{}: {source}", path.display())]
-    Edit { path: PathBuf, source: EditError },
-    #[error(transparent)]
-    Write(#[from] state::Error),
-}
-
 /// `/etc/config/firewall`.
 #[derive(Debug, Clone)]
-pub struct File {
-    path: PathBuf,
-}
+pub struct File(UciFile);
 
 impl File {
     #[must_use]
     pub fn new(config_dir: &Path) -> Self {
-        Self { path: config_dir.join("firewall") }
+        Self(UciFile::new(config_dir, "firewall"))
     }
 
     /// Whether vpnd's sections are in it; where it cannot be read, nobody may write into it.
     #[must_use]
     pub fn is_set_up(&self) -> bool {
-        self.package().is_some_and(|package| package.sections.iter().any(is_ours))
+        self.0.package().is_some_and(|package| package.sections.iter().any(is_ours))
     }
 
     /// Whether it refuses LAN to WAN on vpnd's word.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.package().is_some_and(|package| package.sections.iter().any(closes))
-    }
-
-    fn package(&self) -> Option<Package> {
-        self.read().ok().and_then(|text| parse(&text).ok())
+        self.0.package().is_some_and(|package| package.sections.iter().any(closes))
     }
 
     /// Has vpnd's sections be those of `wanted`; true when something was written.
@@ -60,8 +41,7 @@ impl File {
     /// # Errors
     /// The file stands as it was.
     pub fn bring_to(&self, wanted: &[NewSection]) -> Result<bool, Error> {
-        let text = self.read()?;
-        self.write(own(&text, wanted, is_ours))
+        self.0.edit(|text| own(text, wanted, is_ours))
     }
 
     /// Takes away what refuses LAN to WAN, where nobody knows what the rest should be; true when something
@@ -70,27 +50,7 @@ impl File {
     /// # Errors
     /// The file stands as it was.
     pub fn open(&self) -> Result<bool, Error> {
-        let text = self.read()?;
-        self.write(own(&text, &[], closes))
-    }
-
-    fn write(&self, written: Result<Option<Vec<u8>>, EditError>) -> Result<bool, Error> {
-        match written.map_err(|source| Error::Edit { path: self.path.clone(), source })? {
-            // A link stays a link: what it points at is replaced.
-            Some(text) => {
-                let target = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-                let former = fs::metadata(&target).map(|meta| meta.permissions());
-                state::write_atomic(&target, &text)?;
-                // Whoever could read it still can; that it cannot be set back is no reason to fail.
-                let _ = former.and_then(|mode| fs::set_permissions(&target, mode));
-                Ok(true)
-            }
-            None => Ok(false),
-        }
-    }
-
-    fn read(&self) -> Result<Vec<u8>, Error> {
-        fs::read(&self.path).map_err(|source| Error::Read { path: self.path.clone(), source })
+        self.0.edit(|text| own(text, &[], closes))
     }
 }
 
@@ -112,15 +72,19 @@ enum Wanted {
 pub struct Follower {
     file: File,
     done: Option<Wanted>,
-    reload: InitScript,
-    /// Why the file could not be written.
-    trouble: Option<String>,
+    teller: Teller,
 }
 
 impl Follower {
     #[must_use]
     pub fn new(config_dir: &Path, run_dir: &Path) -> Self {
-        Self { file: File::new(config_dir), done: None, reload: reload(run_dir), trouble: None }
+        Self { file: File::new(config_dir), done: None, teller: Teller::new("fw4", reload(run_dir)) }
+    }
+
+    /// Whether vpnd's sections are in it.
+    #[must_use]
+    pub fn is_set_up(&self) -> bool {
+        self.file.is_set_up()
     }
 
     /// Somebody else may have written the file.
@@ -130,13 +94,13 @@ impl Follower {
 
     #[must_use]
     pub fn is_telling(&self) -> bool {
-        self.reload.is_running()
+        self.teller.is_telling()
     }
 
     /// `known`: what the configuration says, where it is good. Costs nothing where nothing changed; nothing
     /// waits for fw4.
     pub fn follow(&mut self, known: Option<(&Settings, &[FirewallZone])>, device: &str, closed: bool) {
-        self.reload.look();
+        self.teller.look();
         let wanted = match known {
             Some((settings, zones)) => Wanted::Sections(sections(settings, zones, device, closed)),
             // What is there holds on.
@@ -147,38 +111,32 @@ impl Follower {
             return;
         }
         // One that cannot be read now may be later.
-        let Some(package) = self.file.package() else { return };
+        let Some(package) = self.file.0.package() else { return };
         if !package.sections.iter().any(is_ours) {
             // Nothing is read again until something changes; `vpnd setup` writes by itself what is wanted then.
             self.done = Some(wanted);
             return;
         }
-        let owed = self.reload.is_owed();
-        self.reload.owe();
-        let written = match &wanted {
+        let written = self.teller.write(|| match &wanted {
             Wanted::Sections(sections) => self.file.bring_to(sections),
             Wanted::Open => self.file.open(),
-        };
-        if matches!(written, Ok(true)) {
-            self.reload.begin();
-        } else if !owed {
-            self.reload.settle();
-        }
-        match written {
-            Ok(_) => (self.done, self.trouble) = (Some(wanted), None),
-            Err(error) => say_once(&mut self.trouble, "fw4", error.to_string()),
+        });
+        if written {
+            self.done = Some(wanted);
         }
     }
 
     /// Why the file or fw4 is not as it should be, for people.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.clone().or(self.reload.trouble().map(str::to_owned))
+        self.teller.trouble()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::config::{Lan, ZoneSide};
 
@@ -210,6 +168,18 @@ mod tests {
         assert!(fs::read_to_string(&path).unwrap().contains("nothing past the VPN"));
         follower.follow(Some((&settings, &zones())), "vpnd0", false);
         assert!(!fs::read_to_string(&path).unwrap().contains("nothing past the VPN"));
+
+        // A changed setting: the redirect comes, and goes without a trace; an open router has none.
+        follower.follow(Some((&settings, &zones())), "vpnd0", true);
+        let without = fs::read_to_string(&path).unwrap();
+        let redirecting = Settings { redirect_dns: true, ..settings.clone() };
+        follower.follow(Some((&redirecting, &zones())), "vpnd0", true);
+        assert!(fs::read_to_string(&path).unwrap().contains("config redirect 'vpnd_dns_1'"));
+        follower.follow(Some((&settings, &zones())), "vpnd0", true);
+        assert_eq!(fs::read_to_string(&path).unwrap(), without);
+        follower.follow(Some((&redirecting, &zones())), "vpnd0", true);
+        follower.follow(None, "vpnd0", false);
+        assert!(!fs::read_to_string(&path).unwrap().contains("vpnd_dns_1"));
 
         // Nobody knows what the configuration says any more: closed stays closed, and open opens.
         follower.follow(Some((&settings, &zones())), "vpnd0", true);

@@ -9,24 +9,29 @@ use crate::config::{FirewallZone, OWN_SECTIONS as PREFIX, PortProto, Settings, Z
 
 /// The tunnel's zone. fw4 makes chains of it (`input_vpnd`).
 const ZONE: &str = "vpnd";
-/// `files/usr/share/vpnd/way-out` knows these sections by it.
+/// `files/usr/share/vpnd/way-out` knows these sections by them.
 const CLOSED: &str = "closed";
+const DNS: &str = "dns";
 
 /// What comes after it, before a number.
-const LABELS: [&str; 8] = ["zone", "forwarding", "tunnel", "forward", "allowed", "multicast", "igmp", CLOSED];
+const LABELS: [&str; 9] =
+    ["zone", "forwarding", "tunnel", "forward", "allowed", "multicast", "igmp", CLOSED, DNS];
+
+fn label(section: &Section) -> Option<&str> {
+    let (label, number) = section.name.strip_prefix(PREFIX)?.rsplit_once('_')?;
+    (!section.anonymous && number.parse::<u32>().is_ok()).then_some(label)
+}
 
 /// An owner's section may have a name that begins like ours.
 #[must_use]
 pub fn is_ours(section: &Section) -> bool {
-    let label = || section.name.strip_prefix(PREFIX)?.rsplit_once('_');
-    !section.anonymous
-        && label().is_some_and(|(label, number)| LABELS.contains(&label) && number.parse::<u32>().is_ok())
+    label(section).is_some_and(|label| LABELS.contains(&label))
 }
 
-/// Whether it is one of those that refuse LAN to WAN.
+/// Whether it is one of those that an open router must not have: LAN to WAN is refused, or DNS redirected.
 #[must_use]
 pub fn closes(section: &Section) -> bool {
-    is_ours(section) && section.name.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with(CLOSED))
+    label(section).is_some_and(|label| [CLOSED, DNS].contains(&label))
 }
 
 /// In the file's order, which is the order of fw4's rules. `armed`: contract, section 1.
@@ -102,6 +107,9 @@ impl Sections {
     /// LAN to WAN is closed in fw4, too, which holds when vpnd's package and tables are gone; what
     /// row 2.8 allows comes before that.
     fn armed(&mut self, settings: &Settings, zones: &[FirewallZone]) {
+        if settings.redirect_dns {
+            on(zones, ZoneSide::Lan).for_each(|lan| self.redirect_dns(settings, lan));
+        }
         for wan in on(zones, ZoneSide::Wan) {
             for lan in on(zones, ZoneSide::Lan) {
                 for net in settings.allow_wan_private.iter().chain(&settings.allow_wan_multicast) {
@@ -128,6 +136,24 @@ impl Sections {
                     [("src", zone.name.as_str()), ("dest", wan), ("proto", "all"), ("target", "REJECT")];
                 self.rule((CLOSED, "vpnd: nothing past the VPN"), &what);
             }
+        }
+    }
+
+    /// Contract 3.5. A redirect without `dest_ip` is one to the router itself, and one without `family` is for
+    /// IPv4 alone (fw4.uc, `parse_redirect`). What a resolver in the LAN asks itself must not come back to it.
+    fn redirect_dns(&mut self, settings: &Settings, lan: &str) {
+        let spared = |v4| settings.lan_resolvers().find(|addr| addr.is_ipv4() == v4).map(|a| format!("!{a}"));
+        let families = match (spared(true), spared(false)) {
+            (None, None) => vec![("any", None)],
+            (v4, v6) => vec![("ipv4", v4), ("ipv6", v6)],
+        };
+        for (family, spared) in families {
+            let mut options =
+                vec![("name", "vpnd: the router answers DNS (3.5)"), ("src", lan), ("family", family)];
+            options.extend(spared.as_ref().map(|spared| ("src_ip", spared.as_str())));
+            let to = [("proto", "tcp udp"), ("src_dport", "53"), ("dest_port", "53"), ("target", "DNAT")];
+            options.extend(to);
+            self.add(("redirect", DNS), &options);
         }
     }
 }
@@ -163,6 +189,7 @@ mod tests {
                 port: 8080,
                 to: "192.168.1.20:80".parse().unwrap(),
             }],
+            redirect_dns: true,
             ..Settings::fallback(Lan::default())
         }
     }
@@ -211,6 +238,37 @@ mod tests {
         assert!(target("ACCEPT").last() < target("REJECT").first());
         // From every zone but the WAN's own: a guest network is no way round.
         assert_eq!(target("REJECT").len(), 2);
+    }
+
+    /// A resolver in the LAN that asks its own upstream must not be sent to who asks it.
+    #[test]
+    fn dns_is_redirected_but_for_a_resolver_in_the_lan() {
+        let device = crate::config::LanDevice {
+            name: "br-lan".parse().unwrap(),
+            prefixes: vec!["192.168.1.0/24".parse().unwrap()],
+            forward: true,
+        };
+        let redirects = |resolvers: &[&str], armed| {
+            let settings = Settings {
+                lan: Lan { devices: vec![device.clone()], routes: Vec::new() },
+                resolvers: resolvers.iter().map(|text| text.parse().unwrap()).collect(),
+                ..settings()
+            };
+            let all = sections(&settings, &zones(), "vpnd0", armed);
+            let words = |made: NewSection| {
+                let word = |wanted| {
+                    made.options.iter().find(|(name, _)| *name == wanted).and_then(|(_, value)| match value {
+                        NewValue::Text(text) => Some(text.clone()),
+                        NewValue::List(_) => None,
+                    })
+                };
+                ["family", "src_ip"].map(word).into_iter().flatten().collect::<Vec<_>>().join(" ")
+            };
+            all.into_iter().filter(|made| made.kind == "redirect").map(words).collect::<Vec<_>>()
+        };
+        assert_eq!(redirects(&["10.64.0.1", "127.0.0.1"], true), ["any"]);
+        assert_eq!(redirects(&["10.64.0.1", "192.168.1.5"], true), ["ipv4 !192.168.1.5", "ipv6"]);
+        assert!(redirects(&[], false).is_empty(), "an open router is as if vpnd were not there");
     }
 
     #[test]
