@@ -1,9 +1,10 @@
 //! `vpnd setup`, `vpnd teardown`: what vpnd needs of fw4, and nothing of it any more.
 
 use super::args::Input;
-use super::{DONE, Outcome, text};
+use super::{DONE, Outcome, kernel, text};
 use crate::config;
-use crate::fw4::{self, File, sections};
+use crate::firewall::{self, Nft};
+use crate::fw4::{self, Closed, File, sections};
 use crate::state::RunDir;
 use crate::tunnel;
 
@@ -13,7 +14,7 @@ pub fn setup(input: &Input) -> Outcome {
         let lines: Vec<_> = loaded.problems.iter().map(ToString::to_string).collect();
         return Err(format!("nothing was written, as the configuration is wrong\n{}", lines.join("\n")));
     }
-    let wanted = sections(&loaded.settings, &loaded.zones, tunnel::DEVICE, closed(input));
+    let wanted = sections(&loaded.settings, &loaded.zones, tunnel::DEVICE, closed_how(input));
     if wanted.is_empty() {
         return Err(
             "/etc/config/firewall has a zone named 'vpnd' that vpnd did not make: rename it".to_owned()
@@ -39,6 +40,18 @@ fn closed(input: &Input) -> bool {
     input.state().armed() && RunDir::new(&input.run_dir).pause_left().is_none()
 }
 
+/// Written without what nft refuses: it would keep fw4 from loading.
+fn closed_how(input: &Input) -> Closed {
+    if !closed(input) {
+        return Closed::No;
+    }
+    let fits = Nft::new(kernel::nft_program()).accepts(fw4::HEAL);
+    if let Err(why) = &fits {
+        eprintln!("vpnd: fw4 will not bring back what blocks: {}", text::clean(&why.to_string()));
+    }
+    Closed::Yes { healed: fits.is_ok() }
+}
+
 /// As the daemon does when the marker comes or goes: only where it was set up.
 ///
 /// # Errors
@@ -50,7 +63,7 @@ pub fn follow(input: &Input) -> Result<(), String> {
     }
     let config::Loaded { settings, zones, problems, .. } = config::load(&input.config_dir);
     if problems.is_empty() {
-        let wanted = sections(&settings, &zones, tunnel::DEVICE, closed(input));
+        let wanted = sections(&settings, &zones, tunnel::DEVICE, closed_how(input));
         return reloaded(input, file.bring_to(&wanted)).map(drop);
     }
     // Nobody knows what it says: what is there stays, but for what closes an open router.
@@ -70,6 +83,10 @@ fn reloaded(input: &Input, written: Result<bool, fw4::Error>) -> Result<bool, St
     if written || reload.is_owed() {
         reload.begin();
         reload.finish().map_err(|trouble| format!("written, but {trouble}"))?;
+    }
+    if !closed(input) {
+        // fw4 may have loaded its former file meanwhile.
+        firewall::end_heal().map_err(|e| format!("written, but what fw4 brought back still blocks: {e}"))?;
     }
     Ok(written)
 }

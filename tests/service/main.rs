@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod disarm;
+mod heal;
 mod stop;
 mod trouble;
 
