@@ -19,7 +19,7 @@ use netns::{House, connected, leaks, net, settings};
 use vpnd::config::uci::NewValue;
 use vpnd::config::{FirewallZone, Settings, TunnelSettings, WireguardKey, ZoneSide};
 use vpnd::dns::{Dnsmasq, hang_up, upstream};
-use vpnd::fw4::sections;
+use vpnd::fw4::{Closed, sections};
 use vpnd::policy::Stance;
 
 const FW4: &str = include_str!("home/fixtures/fw4-home.nft");
@@ -104,7 +104,8 @@ impl Home {
         let zone = |name: &str, side| FirewallZone { name: name.to_owned(), side };
         let zones = [zone("lan", ZoneSide::Lan), zone("wan", ZoneSide::Wan)];
         let mut rules = String::new();
-        for made in sections(settings, &zones, "vpnd0", armed) {
+        let closed = if armed { Closed::Yes { healed: false } } else { Closed::No };
+        for made in sections(settings, &zones, "vpnd0", closed) {
             let text = |wanted: &str| {
                 let found = made.options.iter().find(|(name, _)| *name == wanted);
                 match found.map(|(_, value)| value) {

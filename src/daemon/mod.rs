@@ -36,7 +36,7 @@ use crate::policy::{Facts, Stance};
 use crate::routing::{self, Burst};
 use crate::state::{RunDir, StateDir};
 use crate::tunnel;
-use crate::{dns, fw4, lan6};
+use crate::{dns, firewall, fw4, lan6};
 
 use blocked::Blocked;
 use boot::Boots;
@@ -284,7 +284,14 @@ impl Daemon {
         self.dns.follow(stance, &self.inputs.settings);
         let known = (&*self.inputs.settings, self.inputs.zones.as_slice());
         let known = self.inputs.broken.is_empty().then_some(known);
-        self.fw4.follow(known, tunnel::DEVICE, closed);
+        let telling = self.fw4.is_telling();
+        self.fw4.follow(known, tunnel::DEVICE, closed, || self.shell.nft_accepts(fw4::HEAL));
+        // fw4 may have loaded its former file meanwhile.
+        if telling && !closed && !self.fw4.is_telling() {
+            if let Err(error) = firewall::end_heal() {
+                eprintln!("vpnd: what fw4 brought back still blocks: {error}");
+            }
+        }
         self.lan6.follow(known.map(|(settings, _)| settings), closed, || self.fw4.is_set_up());
     }
 

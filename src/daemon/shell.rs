@@ -202,6 +202,11 @@ impl Shell {
         self.nft.in_force().is_ok_and(|now| now == self.in_force)
     }
 
+    /// As [`Nft::accepts`], in words for people.
+    pub fn nft_accepts(&self, file: &str) -> Result<(), String> {
+        self.nft.accepts(file).map_err(text)
+    }
+
     /// As [`Nft::processes`].
     pub fn nft_processes(&self) -> Vec<u32> {
         self.nft.processes()

@@ -15,7 +15,7 @@ use super::error::Error;
 use super::listing::for_each_object;
 use super::nfnetlink;
 use super::normal::Normal;
-use super::ruleset::{Ruleset, RulesetHash, TABLE};
+use super::ruleset::{HEAL_TABLE, Ruleset, RulesetHash, TABLE};
 use super::stop::{self, STOP_TABLE};
 
 /// Loading takes a few milliseconds on a PC and well below a second on a slow router; longer
@@ -207,19 +207,30 @@ impl Nft {
         }
     }
 
-    /// Deletes the table; fine when it is absent.
+    /// Deletes the table, and what fw4 brought back; fine when they are absent.
     ///
     /// # Errors
-    /// When nft cannot be run or refuses; the table is then still there.
+    /// When nft cannot be run or refuses; the tables are then still there.
     pub fn remove(&self) -> Result<(), Error> {
         let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = json!({ "table": { "family": "inet", "name": TABLE } });
+        let [table, heal] =
+            [TABLE, HEAL_TABLE].map(|name| json!({ "table": { "family": "inet", "name": name } }));
         // Added first, so that deleting succeeds when it was absent.
-        let batch = json!({ "nftables": [{ "add": table }, { "delete": table }] });
+        let batch = json!({ "nftables": [
+            { "add": table }, { "delete": table }, { "add": heal }, { "delete": heal },
+        ] });
         let batch = with_stop(&batch.to_string(), None);
         self.run(&["-j", "-f", "-"], batch, "removing table inet vpnd")?;
         *former = None;
         Ok(())
+    }
+
+    /// Whether nft would take a file, which changes nothing.
+    ///
+    /// # Errors
+    /// nft's own words where it would not.
+    pub fn accepts(&self, file: &str) -> Result<(), Error> {
+        self.run(&["-c", "-f", file], String::new(), "checking what fw4 is to bring back").map(drop)
     }
 
     /// What is in force, from the kernel alone. None: the table is absent.

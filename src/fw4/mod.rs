@@ -9,10 +9,10 @@ use std::path::Path;
 
 use crate::config::uci::{NewSection, own};
 use crate::config::{FirewallZone, Settings};
-use crate::init_script::InitScript;
+use crate::init_script::{InitScript, say_once};
 use crate::uci_file::{Error, Teller, UciFile};
 
-pub use sections::{closes, is_ours, sections};
+pub use sections::{Closed, HEAL, closes, is_ours, sections};
 
 /// `/etc/config/firewall`.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ impl File {
         self.0.package().is_some_and(|package| package.sections.iter().any(is_ours))
     }
 
-    /// Whether it refuses LAN to WAN on vpnd's word.
+    /// Whether it refuses LAN to WAN on vpnd's word, or brings back what does.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.0.package().is_some_and(|package| package.sections.iter().any(closes))
@@ -44,7 +44,7 @@ impl File {
         self.0.edit(|text| own(text, wanted, is_ours))
     }
 
-    /// Takes away what refuses LAN to WAN, where nobody knows what the rest should be; true when something
+    /// Takes away what closes, where nobody knows what the rest should be; true when something
     /// was written.
     ///
     /// # Errors
@@ -73,12 +73,17 @@ pub struct Follower {
     file: File,
     done: Option<Wanted>,
     teller: Teller,
+    /// Whether fw4 may include [`HEAL`], where that was found out since it closed.
+    healed: Option<bool>,
+    /// Why not.
+    unhealed: Option<String>,
 }
 
 impl Follower {
     #[must_use]
     pub fn new(config_dir: &Path, run_dir: &Path) -> Self {
-        Self { file: File::new(config_dir), done: None, teller: Teller::new("fw4", reload(run_dir)) }
+        let (file, teller) = (File::new(config_dir), Teller::new("fw4", reload(run_dir)));
+        Self { file, done: None, teller, healed: None, unhealed: None }
     }
 
     /// Whether vpnd's sections are in it.
@@ -89,7 +94,7 @@ impl Follower {
 
     /// Somebody else may have written the file.
     pub fn forget(&mut self) {
-        self.done = None;
+        (self.done, self.healed) = (None, None);
     }
 
     #[must_use]
@@ -97,12 +102,19 @@ impl Follower {
         self.teller.is_telling()
     }
 
-    /// `known`: what the configuration says, where it is good. Costs nothing where nothing changed; nothing
-    /// waits for fw4.
-    pub fn follow(&mut self, known: Option<(&Settings, &[FirewallZone])>, device: &str, closed: bool) {
+    /// `known`: what the configuration says, where it is good. `fit`: whether nft takes [`HEAL`], asked once
+    /// for each time that it closes. Costs nothing else where nothing changed; nothing waits for fw4.
+    pub fn follow(
+        &mut self,
+        known: Option<(&Settings, &[FirewallZone])>,
+        device: &str,
+        closed: bool,
+        fit: impl FnOnce() -> Result<(), String>,
+    ) {
         self.teller.look();
+        let closed_how = self.closed(closed, fit);
         let wanted = match known {
-            Some((settings, zones)) => Wanted::Sections(sections(settings, zones, device, closed)),
+            Some((settings, zones)) => Wanted::Sections(sections(settings, zones, device, closed_how)),
             // What is there holds on.
             None if closed => return,
             None => Wanted::Open,
@@ -126,10 +138,28 @@ impl Follower {
         }
     }
 
+    fn closed(&mut self, closed: bool, fit: impl FnOnce() -> Result<(), String>) -> Closed {
+        if !closed {
+            (self.healed, self.unhealed) = (None, None);
+            return Closed::No;
+        }
+        if self.healed.is_none() {
+            let fits = if self.file.is_set_up() { fit() } else { Ok(()) };
+            self.healed = Some(fits.is_ok());
+            match fits {
+                Ok(()) => self.unhealed = None,
+                Err(why) => {
+                    say_once(&mut self.unhealed, "fw4", format!("it does not bring back what blocks: {why}"))
+                }
+            }
+        }
+        Closed::Yes { healed: self.healed == Some(true) }
+    }
+
     /// Why the file or fw4 is not as it should be, for people.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        self.teller.trouble()
+        self.teller.trouble().or(self.unhealed.clone())
     }
 }
 
@@ -155,38 +185,52 @@ mod tests {
         fs::write(&path, stock).unwrap();
         let settings = Settings::fallback(Lan::default());
         let mut follower = Follower::new(&dir, &dir);
-        follower.follow(Some((&settings, &zones())), "vpnd0", true);
+        let never = || -> Result<(), String> { panic!("nobody asked for it") };
+        follower.follow(Some((&settings, &zones())), "vpnd0", true, never);
         assert_eq!(fs::read_to_string(&path).unwrap(), stock, "nobody asked for it");
 
         let file = File::new(&dir);
-        assert!(file.bring_to(&sections(&settings, &zones(), "vpnd0", false)).unwrap());
+        assert!(file.bring_to(&sections(&settings, &zones(), "vpnd0", Closed::No)).unwrap());
         let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
         let before = inode(&path);
-        follower.follow(Some((&settings, &zones())), "vpnd0", false);
+        let fit = || Ok(());
+        follower.follow(Some((&settings, &zones())), "vpnd0", false, never);
         assert_eq!(inode(&path), before, "flash was written for nothing");
-        follower.follow(Some((&settings, &zones())), "vpnd0", true);
-        assert!(fs::read_to_string(&path).unwrap().contains("nothing past the VPN"));
-        follower.follow(Some((&settings, &zones())), "vpnd0", false);
-        assert!(!fs::read_to_string(&path).unwrap().contains("nothing past the VPN"));
+        follower.follow(Some((&settings, &zones())), "vpnd0", true, fit);
+        let closed = fs::read_to_string(&path).unwrap();
+        assert!(closed.contains("nothing past the VPN") && closed.contains(HEAL), "{closed}");
+        follower.follow(Some((&settings, &zones())), "vpnd0", true, never);
+        follower.follow(Some((&settings, &zones())), "vpnd0", false, never);
+        let open = fs::read_to_string(&path).unwrap();
+        assert!(!open.contains("nothing past the VPN") && !open.contains(HEAL), "{open}");
+
+        // nft refuses what fw4 would include: closed all the same, and it is said; asked again the next time.
+        follower.follow(Some((&settings, &zones())), "vpnd0", true, || Err("line 9".to_owned()));
+        let closed = fs::read_to_string(&path).unwrap();
+        assert!(closed.contains("nothing past the VPN") && !closed.contains(HEAL), "{closed}");
+        assert!(follower.trouble().is_some_and(|trouble| trouble.ends_with("line 9")));
+        follower.forget();
+        follower.follow(Some((&settings, &zones())), "vpnd0", true, fit);
+        assert!(fs::read_to_string(&path).unwrap().contains(HEAL) && follower.trouble().is_none());
 
         // A changed setting: the redirect comes, and goes without a trace; an open router has none.
-        follower.follow(Some((&settings, &zones())), "vpnd0", true);
+        follower.follow(Some((&settings, &zones())), "vpnd0", true, fit);
         let without = fs::read_to_string(&path).unwrap();
         let redirecting = Settings { redirect_dns: true, ..settings.clone() };
-        follower.follow(Some((&redirecting, &zones())), "vpnd0", true);
+        follower.follow(Some((&redirecting, &zones())), "vpnd0", true, fit);
         assert!(fs::read_to_string(&path).unwrap().contains("config redirect 'vpnd_dns_1'"));
-        follower.follow(Some((&settings, &zones())), "vpnd0", true);
+        follower.follow(Some((&settings, &zones())), "vpnd0", true, fit);
         assert_eq!(fs::read_to_string(&path).unwrap(), without);
-        follower.follow(Some((&redirecting, &zones())), "vpnd0", true);
-        follower.follow(None, "vpnd0", false);
+        follower.follow(Some((&redirecting, &zones())), "vpnd0", true, fit);
+        follower.follow(None, "vpnd0", false, never);
         assert!(!fs::read_to_string(&path).unwrap().contains("vpnd_dns_1"));
 
         // Nobody knows what the configuration says any more: closed stays closed, and open opens.
-        follower.follow(Some((&settings, &zones())), "vpnd0", true);
+        follower.follow(Some((&settings, &zones())), "vpnd0", true, fit);
         let closed = fs::read_to_string(&path).unwrap();
-        follower.follow(None, "vpnd0", true);
+        follower.follow(None, "vpnd0", true, never);
         assert_eq!(fs::read_to_string(&path).unwrap(), closed);
-        follower.follow(None, "vpnd0", false);
+        follower.follow(None, "vpnd0", false, never);
         let open = fs::read_to_string(&path).unwrap();
         assert!(
             !file.is_closed() && open.contains("vpnd_zone_1") && open.contains("vpnd_tunnel_1"),
@@ -228,10 +272,10 @@ mod tests {
         // The WAN's zone does not masquerade here, but holds an uplink.
         let wanted = [("lan", ZoneSide::Lan), ("wan", ZoneSide::Wan), ("guest", ZoneSide::Neither)];
         assert_eq!((before.problems.len(), sides), (0, wanted.into()));
-        for armed in [false, true] {
-            assert!(file.bring_to(&sections(&before.settings, &load().zones, "vpnd0", armed)).unwrap());
+        for closed in [Closed::No, Closed::Yes { healed: true }] {
+            assert!(file.bring_to(&sections(&before.settings, &load().zones, "vpnd0", closed)).unwrap());
             assert_eq!(load(), before);
-            assert!(!file.bring_to(&sections(&before.settings, &load().zones, "vpnd0", armed)).unwrap());
+            assert!(!file.bring_to(&sections(&before.settings, &load().zones, "vpnd0", closed)).unwrap());
         }
         assert!(file.is_closed());
         fs::remove_dir_all(&dir).unwrap();

@@ -4,6 +4,8 @@
 //! wanted. Nothing of the owner's is changed; every section here has a name that begins with
 //! [`OWN_SECTIONS`](crate::config::OWN_SECTIONS), and without them the file is what it was.
 
+use ipnet::IpNet;
+
 use crate::config::uci::{NewSection, NewValue, Section};
 use crate::config::{FirewallZone, OWN_SECTIONS as PREFIX, PortProto, Settings, ZoneSide};
 
@@ -12,6 +14,20 @@ const ZONE: &str = "vpnd";
 /// `files/usr/share/vpnd/way-out` knows these sections by them.
 const CLOSED: &str = "closed";
 const DNS: &str = "dns";
+
+/// Of the package: what fw4 brings back in its own transaction while armed. fw4 passes over a file that is not
+/// there (fw4.uc, `parse_include`), and loads nothing at all where nft refuses one.
+pub const HEAL: &str = "/usr/share/vpnd/heal.nft";
+/// What that file lets pass by its destination, besides multicast.
+const NEVER_THE_INTERNET: [&str; 7] = [
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "fc00::/7",
+    "fe80::/10",
+];
 
 /// What comes after it, before a number.
 const LABELS: [&str; 9] =
@@ -34,9 +50,31 @@ pub fn closes(section: &Section) -> bool {
     label(section).is_some_and(|label| [CLOSED, DNS].contains(&label))
 }
 
-/// In the file's order, which is the order of fw4's rules. `armed`: contract, section 1.
+/// Whether [`HEAL`] lets pass all that is allowed: an owner may list a public prefix in row 2.8.
 #[must_use]
-pub fn sections(settings: &Settings, zones: &[FirewallZone], device: &str, armed: bool) -> Vec<NewSection> {
+pub fn heals(settings: &Settings) -> bool {
+    let ranges = || NEVER_THE_INTERNET.iter().filter_map(|range| range.parse::<IpNet>().ok());
+    settings.allow_wan_private.iter().all(|net| ranges().any(|range| range.contains(net)))
+}
+
+/// Whether and how fw4 closes: contract, section 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    No,
+    /// `healed`: nft takes [`HEAL`].
+    Yes {
+        healed: bool,
+    },
+}
+
+/// In the file's order, which is the order of fw4's rules.
+#[must_use]
+pub fn sections(
+    settings: &Settings,
+    zones: &[FirewallZone],
+    device: &str,
+    closed: Closed,
+) -> Vec<NewSection> {
     let mut made = Sections::default();
     // An owner's zone of that name keeps it: two would break fw4's file.
     if zones.iter().any(|zone| zone.name == ZONE) {
@@ -77,8 +115,12 @@ pub fn sections(settings: &Settings, zones: &[FirewallZone], device: &str, armed
             &[[("src", ZONE), ("dest", "*"), ("proto", proto)], rest].concat(),
         );
     }
-    if armed {
+    if let Closed::Yes { healed } = closed {
         made.armed(settings, zones);
+        if healed && heals(settings) {
+            let file = [("type", "nftables"), ("position", "ruleset-append"), ("path", HEAL)];
+            made.add(("include", CLOSED), &file);
+        }
     }
     made.0
 }
@@ -194,8 +236,10 @@ mod tests {
         }
     }
 
+    const ARMED: Closed = Closed::Yes { healed: true };
+
     fn written(text: &str, armed: bool) -> Option<String> {
-        let new = sections(&settings(), &zones(), "vpnd0", armed);
+        let new = sections(&settings(), &zones(), "vpnd0", if armed { ARMED } else { Closed::No });
         own(text.as_bytes(), &new, is_ours).unwrap().map(|text| String::from_utf8(text).unwrap())
     }
 
@@ -230,7 +274,7 @@ mod tests {
 
     #[test]
     fn what_row_2_8_allows_comes_before_what_closes() {
-        let new = sections(&settings(), &zones(), "vpnd0", true);
+        let new = sections(&settings(), &zones(), "vpnd0", ARMED);
         let target = |word: &str| {
             let is = |made: &NewSection| made.options.contains(&("target", NewValue::Text(word.to_owned())));
             new.iter().enumerate().filter(|(_, made)| is(made)).map(|(at, _)| at).collect::<Vec<_>>()
@@ -266,15 +310,49 @@ mod tests {
             };
             all.into_iter().filter(|made| made.kind == "redirect").map(words).collect::<Vec<_>>()
         };
-        assert_eq!(redirects(&["10.64.0.1", "127.0.0.1"], true), ["any"]);
-        assert_eq!(redirects(&["10.64.0.1", "192.168.1.5"], true), ["ipv4 !192.168.1.5", "ipv6"]);
-        assert!(redirects(&[], false).is_empty(), "an open router is as if vpnd were not there");
+        let armed = Closed::Yes { healed: true };
+        assert_eq!(redirects(&["10.64.0.1", "127.0.0.1"], armed), ["any"]);
+        assert_eq!(redirects(&["10.64.0.1", "192.168.1.5"], armed), ["ipv4 !192.168.1.5", "ipv6"]);
+        assert!(redirects(&[], Closed::No).is_empty(), "an open router is as if vpnd were not there");
     }
 
     #[test]
     fn a_zone_of_the_owners_with_our_name_is_left_alone() {
         let mut zones = zones();
         zones.push(FirewallZone { name: ZONE.to_owned(), side: ZoneSide::Neither });
-        assert!(sections(&settings(), &zones, "vpnd0", true).is_empty());
+        assert!(sections(&settings(), &zones, "vpnd0", ARMED).is_empty());
+    }
+
+    /// The file and this room say the same of addresses, and what would be refused wrongly is not included.
+    #[test]
+    fn what_fw4_brings_back_is_included_only_where_it_is_right() {
+        let file = include_str!("../../files/usr/share/vpnd/heal.nft");
+        let listed = |family: &str, multicast: &str| {
+            let mut all: Vec<_> = NEVER_THE_INTERNET
+                .iter()
+                .filter(|net| net.contains(':') == (family == "ip6"))
+                .copied()
+                .collect();
+            all.push(multicast);
+            format!("\t\t{family} daddr {{ {} }} accept", all.join(", "))
+        };
+        for line in [listed("ip", "224.0.0.0/4"), listed("ip6", "ff00::/8")] {
+            assert!(file.contains(&line), "{line}");
+        }
+        let included = |settings: &Settings, closed| {
+            let new = sections(settings, &zones(), "vpnd0", closed);
+            let count = new.iter().filter(|made| made.kind == "include").count();
+            assert!(new.last().is_some_and(|last| count == 0 || last.kind == "include"));
+            count
+        };
+        assert_eq!(included(&settings(), ARMED), 1);
+        assert_eq!(included(&settings(), Closed::No), 0);
+        assert_eq!(included(&settings(), Closed::Yes { healed: false }), 0, "nft refuses it");
+        for (net, count) in [("10.0.0.0/7", 0), ("198.51.100.0/24", 0), ("64:ff9b::/96", 0), ("fd00::/8", 1)]
+        {
+            let mut settings = settings();
+            settings.allow_wan_private.push(net.parse().unwrap());
+            assert_eq!(included(&settings, ARMED), count, "{net}");
+        }
     }
 }

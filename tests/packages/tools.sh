@@ -1,10 +1,38 @@
-# Stand-ins of opkg and apk, for tests/packages/life: they unpack with read.py and do the steps of
+# Stand-ins of opkg and apk, and a root for them, for tests/packages/life and readme: they unpack with read.py and do the steps of
 # the real ones in their order, scripts and configuration files included. Sourced by bash, never run.
 #   opkg: opkg-lede libopkg/opkg_install.c (opkg_install_pkg, resolve_conffiles), opkg_remove.c
 #   apk: apk-tools src/database.c (apk_db_install_pkg, apk_db_migrate_files, apk_db_purge_pkg)
-# shellcheck shell=bash disable=SC2154 # root and work are life's
+# shellcheck shell=bash disable=SC2154,SC2034 # root, work and scratch are theirs
 #
 # They know of one package, vpnd. Its record is in $work/installed, outside of the root.
+
+event() { grep -q -- "$1" "$root/events"; }
+forget() { : > "$root/events"; : > "$work/said"; }
+# begin NAME: a fresh root, a router without vpnd.
+begin() {
+    local command folder
+    story=$1 armed='' work=$scratch/$1 root=$scratch/$1/root
+    mkdir -p "$root"/{bin,dev,tmp,sys,proc,etc/{capabilities,config,init.d,rc.d,hotplug.d,udhcpc.user.d},lib/{upgrade/keep.d,functions},lib/apk,usr/{bin,sbin,lib/opkg/info,share},var/{run,lock}}
+    cp /bin/busybox "$root/bin/busybox"
+    chroot "$root" /bin/busybox --install -s /bin
+    mkdir -p "$root/usr/bin"
+    ln -s /bin/busybox "$root/usr/bin/env"
+    mknod -m 666 "$root/dev/null" c 1 3
+    : > "$root/dev/console"
+    cp "$here/standins/functions.sh" "$root/lib/"
+    cp "$here/standins/rc.common" "$root/etc/"
+    for command in logger nft ip conntrack uci ubus; do
+        rm -f "$root/bin/$command"
+        cp "$here/standins/record" "$root/usr/sbin/$command"
+    done
+    # Other packages have files there.
+    for folder in etc/capabilities etc/config etc/init.d etc/rc.d etc/hotplug.d etc/udhcpc.user.d lib/upgrade/keep.d usr/sbin usr/share usr/lib/opkg/info lib/apk; do
+        : > "$root/$folder/other"
+    done
+    forget
+    listing "$root" > "$work/before"
+}
+listing() { (cd "$1" && find . -path ./events -prune -o -path ./tmp -prune -o -path ./var -prune -o -printf '%p %y %m %l\n' | LC_ALL=C sort); }
 
 run() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
 
@@ -21,9 +49,14 @@ script() {
 unpack() {
     local program=$2/files/usr/sbin/vpnd real
     rm -rf "$2"
-    "$here/read.py" extract "$1" "$2" || die "cannot unpack $1"
+    # The same ones are unpacked again and again.
+    [ -e "$scratch/unpacked/${1##*/}" ] || {
+        mkdir -p "$scratch/unpacked"
+        "$here/read.py" extract "$1" "$scratch/unpacked/${1##*/}" || die "cannot unpack $1"
+    }
+    cp -a "$scratch/unpacked/${1##*/}" "$2"
     real=$(hash_of "$program")
-    sed "s/PROGRAM\$/$real/" "$here/standins/vpnd" > "$program"
+    sed "s/PROGRAM\$/$real/" "$here/standins/${standin:-vpnd}" > "$program"
     (cd "$2/files" && find . -mindepth 1 ! -type d -printf '/%P\n' | LC_ALL=C sort) > "$2/list"
     (cd "$2/files" && find . -mindepth 1 -type d -printf '/%P\n' | LC_ALL=C sort -r) > "$2/dirs"
 }
