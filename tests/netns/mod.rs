@@ -149,7 +149,16 @@ impl House {
 
     /// Captures at the ISP's end while `work` runs, and a little longer.
     pub fn capture(&self, work: impl FnOnce()) -> Vec<Vec<u8>> {
-        let (stop, capture) = self.inside("isp", || Capture::start("eth0"));
+        self.capture_by("eth0", work)
+    }
+
+    /// The same on every device of the ISP, those that come later too.
+    pub fn capture_all(&self, work: impl FnOnce()) -> Vec<Vec<u8>> {
+        self.capture_by("", work)
+    }
+
+    fn capture_by(&self, device: &'static str, work: impl FnOnce()) -> Vec<Vec<u8>> {
+        let (stop, capture) = self.inside("isp", move || Capture::start(device));
         work();
         std::thread::sleep(Duration::from_millis(150));
         stop.store(true, Ordering::Relaxed);
@@ -227,6 +236,7 @@ pub fn connected(addresses: &[&str]) -> Stance {
 struct Capture;
 
 impl Capture {
+    /// "": by every device but loopback, as no name has the index 0.
     fn start(device: &str) -> (Arc<AtomicBool>, JoinHandle<Vec<Vec<u8>>>) {
         let all = u16::try_from(libc::ETH_P_ALL).unwrap().to_be();
         // SAFETY: plain socket creation; the result is checked and owned.
@@ -264,7 +274,7 @@ impl Capture {
         let mut buffer = [0u8; 2048];
         loop {
             // SAFETY: buffer and address outlive the call and have the lengths that are given.
-            let (length, kind) = unsafe {
+            let (length, kind, loopback) = unsafe {
                 let mut from: libc::sockaddr_ll = std::mem::zeroed();
                 let mut size = size_of_val(&from) as u32;
                 let length = libc::recvfrom(
@@ -275,11 +285,11 @@ impl Capture {
                     (&raw mut from).cast(),
                     &raw mut size,
                 );
-                (length, from.sll_pkttype)
+                (length, from.sll_pkttype, from.sll_hatype == libc::ARPHRD_LOOPBACK)
             };
             match usize::try_from(length) {
                 // 4: PACKET_OUTGOING, the ISP's own frames.
-                Ok(length) if kind != 4 => frames.push(buffer[..length].to_vec()),
+                Ok(length) if kind != 4 && !loopback => frames.push(buffer[..length].to_vec()),
                 Ok(_) => {}
                 Err(_) if stop.load(Ordering::Relaxed) => break,
                 Err(_) => std::thread::sleep(Duration::from_millis(1)),

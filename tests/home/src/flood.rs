@@ -45,6 +45,14 @@ impl Flood {
     /// # Errors
     /// When a socket cannot be made.
     pub fn start(house: &House, rate: u32) -> Result<Self> {
+        Self::by(house, rate, "wan")
+    }
+
+    /// The LAN's part alone, without control frames: while there is no WAN to send any by.
+    ///
+    /// # Errors
+    /// When a socket cannot be made.
+    pub fn of_lan(house: &House, rate: u32) -> Result<Self> {
         let mut flood = Self {
             stop: Arc::default(),
             threads: Vec::new(),
@@ -62,8 +70,19 @@ impl Flood {
             let ethertype = if packet.from.is_ipv4() { 0x0800 } else { 0x86dd };
             sender.send(&ethernet(MAC_ROUTER_LAN, MAC_TV, ethertype, &packet.bytes(marker)))
         });
+        Ok(flood)
+    }
+
+    /// As [`Flood::start`], where the WAN is `device`.
+    ///
+    /// # Errors
+    /// When a socket cannot be made.
+    pub fn by(house: &House, rate: u32, device: &str) -> Result<Self> {
+        let mut flood = Self::of_lan(house, rate)?;
+        let pause = Duration::from_secs(1) / rate.max(1);
         let packets = router_packets();
-        let bindings = [Binding::default(), Binding { device: Some("wan".into()), mark: None }];
+        let bound = Binding { device: Some(device.into()), mark: None };
+        let bindings = [Binding::default(), bound.clone()];
         let sockets = house.router.enter(|| {
             bindings
                 .iter()
@@ -80,8 +99,7 @@ impl Flood {
             }
             Ok(())
         });
-        let socket =
-            house.router.enter(|| Socket::open(true, &Binding { device: Some("wan".into()), mark: None }))?;
+        let socket = house.router.enter(|| Socket::open(true, &bound))?;
         let count = Arc::clone(&flood.control);
         flood.spawn(pause * 10, count, move |n| {
             let packet = control_packet();

@@ -10,6 +10,7 @@ mod inject;
 mod layers;
 mod offload;
 mod openwrt;
+pub mod pppoe;
 mod random;
 mod tunnel;
 mod watch;
@@ -56,6 +57,7 @@ pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
     all.extend(control::scenarios());
     all.extend(offload::scenarios());
     all.extend(openwrt::scenarios());
+    all.extend(pppoe::scenarios());
     all.extend(watch::scenarios());
     all.extend(death::scenarios());
     all.extend(clock::scenarios());
