@@ -54,7 +54,7 @@ fn set(timer: &OwnedFd, wait: Duration) -> io::Result<()> {
     // SAFETY: all zero is a valid itimerspec, which outlives the call.
     let result = unsafe {
         let mut value: libc::itimerspec = std::mem::zeroed();
-        value.it_value.tv_sec = libc::time_t::try_from(wait.as_secs()).unwrap_or(libc::time_t::MAX);
+        value.it_value.tv_sec = wait.as_secs().try_into().unwrap_or(i32::MAX.into());
         value.it_value.tv_nsec = wait.subsec_nanos() as libc::c_long;
         libc::timerfd_settime(timer.as_raw_fd(), 0, &raw const value, std::ptr::null_mut())
     };
