@@ -10,6 +10,7 @@ mod inject;
 mod layers;
 mod offload;
 mod openwrt;
+mod packages;
 mod random;
 mod tunnel;
 mod watch;
@@ -54,6 +55,7 @@ pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
     all.extend(control::scenarios());
     all.extend(offload::scenarios());
     all.extend(openwrt::scenarios());
+    all.extend(packages::scenarios());
     all.extend(watch::scenarios());
     all.extend(death::scenarios());
     all.extend(clock::scenarios());
