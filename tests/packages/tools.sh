@@ -12,7 +12,7 @@
 # furnish: a router without vpnd, in $root; with the stand-ins of OpenWrt's own scripts.
 furnish() {
     local folder
-    for folder in bin dev tmp sys proc etc/config etc/init.d etc/rc.d etc/hotplug.d etc/udhcpc.user.d \
+    for folder in bin sbin dev tmp sys proc etc/config etc/init.d etc/rc.d etc/hotplug.d etc/udhcpc.user.d \
         lib/upgrade/keep.d lib/functions lib/apk usr/bin usr/sbin usr/lib/opkg/info usr/share var/run var/lock var/log; do
         mkdir -p "$root/$folder"
     done

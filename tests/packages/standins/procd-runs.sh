@@ -5,11 +5,13 @@
 # it (service/instance.c). Sourced for the first two functions, run for the third.
 
 run_service() {
-	local respawn timeout
+	local former respawn timeout
+	# Before the child is there, which would read its own.
+	former=$(cat "$state.pid" 2> /dev/null)
 	respawn=$(sed -n 's/^respawn [^ ]* //p' "$state")
 	timeout=$(sed -n 's/^term_timeout //p' "$state")
 	# shellcheck disable=SC2046 # the command's words
-	setsid /bin/sh /lib/procd-runs.sh supervise "$(cat "$state.pid" 2> /dev/null)" "${respawn%% *}" "$timeout" \
+	setsid /bin/sh /lib/procd-runs.sh supervise "$former" "${respawn%% *}" "$timeout" \
 		$(sed -n 's/^command //p' "$state") < /dev/null >> "/var/log/$name" 2>&1 &
 	echo $! > "$state.pid"
 }

@@ -149,7 +149,7 @@ impl<'a> Life<'a> {
         let config = life.town.config.clone();
         life.inside(move || {
             for (path, mode, text) in FILES {
-                fs::write(path, text)?;
+                fs::write(path, text).with_context(|| path.to_owned())?;
                 fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
             }
             config.write(Path::new("/etc/config"))?;
@@ -235,7 +235,7 @@ impl<'a> Life<'a> {
     fn ssh(&self) -> Result<TcpStream> {
         let router = at::ROUTER_LAN[0];
         let mut stream = match self.stream(router, SSH) {
-            Err(error) if error.to_string().contains("refused") => {
+            Err(error) if format!("{error:#}").contains("refused") => {
                 echo(&self.town.house.router, ip(router), SSH)?;
                 self.stream(router, SSH)
             }
