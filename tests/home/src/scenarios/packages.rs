@@ -331,7 +331,9 @@ impl<'a> Life<'a> {
             }
         }
         let position = position.context("the network did not come up")?;
-        self.flown += self.flood.flown().lan;
+        let flown = self.flood.flown().lan;
+        ensure!(flown > 0, "the LAN was silent during the boot");
+        self.flown += flown;
         self.since = self.position();
         self.flood = Flood::start(&self.town.house, FLOOD)?;
         Ok(position)
