@@ -83,7 +83,7 @@ checking_toolchain() {
 }
 
 # What the tests run as commands, and what the real libuci is built with.
-HOME_PACKAGES=(busybox-static nftables iproute2 conntrack wireguard-tools netbase dnsmasq-base)
+HOME_PACKAGES=(busybox-static nftables iproute2 conntrack wireguard-tools netbase dnsmasq-base radvd)
 ORACLE_PACKAGES=(cmake make gcc libc6-dev libclang-dev)
 
 # stage NAME CMD...: runs CMD and says how long it took. stage_table lists

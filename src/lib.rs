@@ -1,9 +1,10 @@
 //! vpnd: a VPN as the only way out of a home router.
 //!
 //! One folder per room; docs/architecture.md is the map. `policy` and `machine` are pure;
-//! `firewall`, `tunnel`, `routing` and `control` touch the kernel, `fw4` and `dns` OpenWrt's own
-//! services; only `daemon` knows them all.
+//! `firewall`, `tunnel`, `routing` and `control` touch the kernel, `fw4`, `lan6` and `dns` OpenWrt's
+//! own services; only `daemon` knows them all.
 
+mod alarm;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -12,11 +13,13 @@ pub mod dns;
 pub mod firewall;
 pub mod fw4;
 mod init_script;
+pub mod lan6;
 pub mod machine;
 pub mod policy;
 pub mod routing;
 pub mod state;
 pub mod tunnel;
+mod uci_file;
 
 /// Compares with tests/golden/NAME; `UPDATE_GOLDEN=1` writes it.
 #[cfg(test)]

@@ -77,6 +77,7 @@ fn render_settings(out: &mut String, settings: &Settings) {
     list("allow_wan_service", all(&settings.allow_wan_service));
     list("allow_tunnel_forward", all(&settings.allow_tunnel_forward));
     list("resolver", all(&settings.resolvers));
+    list("redirect_dns", settings.redirect_dns.then(|| "yes".to_owned()).into_iter().collect());
     list("api", all(&settings.api));
     list("tunnel", all(settings.tunnel.as_slice()));
     list("relay", all(&settings.relays));

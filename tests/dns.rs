@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod names;
+
 use std::fs;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use names::Answer;
 use vpnd::dns::{Dnsmasq, Told, Upstream, hang_up};
 
 const ISP: &str = "127.0.0.66";
@@ -29,55 +32,16 @@ fn alone(work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Answers each query for an address with its own; counts them.
 fn resolver(address: &str) -> Arc<AtomicU32> {
-    let socket = UdpSocket::bind((address, 53)).unwrap();
-    let own: std::net::Ipv4Addr = address.parse().unwrap();
-    let count = Arc::new(AtomicU32::new(0));
-    let asked = Arc::clone(&count);
-    std::thread::spawn(move || {
-        let mut query = [0; 512];
-        while let Ok((length, from)) = socket.recv_from(&mut query) {
-            asked.fetch_add(1, Ordering::SeqCst);
-            // RFC 1035, section 4.1: the question, and an answer that points at its name.
-            let end = 12 + query[12..length].iter().position(|&byte| byte == 0).unwrap() + 5;
-            let mut answer = query[..end].to_vec();
-            answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
-            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-            answer.extend(own.octets());
-            let _ = socket.send_to(&answer, from);
-        }
-    });
-    count
+    names::resolver(address, address.parse().unwrap())
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Answer {
-    From(String),
-    Refused,
-    Nothing,
-}
-
-/// A name never asked before: dnsmasq keeps answers.
 fn ask(number: &mut u32) -> (Answer, Duration) {
-    *number += 1;
-    let name = format!("n{number}");
-    let mut query = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, name.len() as u8];
-    query.extend(name.bytes());
-    query.extend(b"\x07example\0\0\x01\0\x01");
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
-    let start = Instant::now();
-    socket.send_to(&query, "127.0.0.1:53").unwrap();
-    let mut reply = [0; 512];
-    let answer = match socket.recv(&mut reply) {
-        Err(_) => Answer::Nothing,
-        Ok(_) if reply[3] & 15 == 5 => Answer::Refused,
-        Ok(length) => {
-            Answer::From(reply[length - 4..length].iter().map(u8::to_string).collect::<Vec<_>>().join("."))
-        }
-    };
-    (answer, start.elapsed())
+    names::ask("127.0.0.1:53".parse().unwrap(), number)
+}
+
+fn from(address: &str) -> Answer {
+    Answer::From(address.parse().unwrap())
 }
 
 struct Running(Child);
@@ -149,7 +113,7 @@ fn handed_over_and_back() {
 
         // The control: without vpnd it asks the ISP.
         let running = dnsmasq(&dir, "");
-        assert_eq!(ask(&mut number).0, Answer::From(ISP.to_owned()));
+        assert_eq!(ask(&mut number).0, from(ISP));
         drop(running);
 
         // Blocked: as 'vpnd block' writes it before dnsmasq starts.
@@ -162,7 +126,7 @@ fn handed_over_and_back() {
         assert_eq!(hand.bring_to(&only(&[])), (Told::Nothing, Ok(())));
 
         // Connected, blocked, connected: by SIGHUP alone.
-        let tunnel_says = Answer::From(TUNNEL.to_owned());
+        let tunnel_says = from(TUNNEL);
         for (upstream, answer) in
             [(only(&[TUNNEL]), &tunnel_says), (only(&[]), &Answer::Refused), (only(&[TUNNEL]), &tunnel_says)]
         {
@@ -183,7 +147,7 @@ fn handed_over_and_back() {
         assert_eq!(hand.bring_to(&Upstream::Anybody), (Told::Conf, Ok(())));
         assert_eq!(fs::read_dir(dir.join("dnsmasq.d")).unwrap().count(), 0);
         let _running = dnsmasq(&dir, "");
-        assert_eq!(ask(&mut number).0, Answer::From(ISP.to_owned()));
+        assert_eq!(ask(&mut number).0, from(ISP));
         fs::remove_dir_all(&dir).unwrap();
     });
 }
@@ -200,7 +164,7 @@ fn beside_a_servers_file_of_the_owners() {
 
         assert_eq!(hand.bring_to(&only(&[TUNNEL])), (Told::Conf, Ok(())));
         let running = dnsmasq(&dir, &owners);
-        settles_on(&Answer::From(TUNNEL.to_owned()), &mut number);
+        settles_on(&from(TUNNEL), &mut number);
         drop(running);
         // It has to start anew then, each time.
         assert_eq!(hand.bring_to(&only(&[])), (Told::Conf, Ok(())));

@@ -26,7 +26,8 @@ pub fn run(input: &Input) -> Outcome {
     let policy = policy::compose(&Stance::Boot, &settings, &Facts::default())
         .ok_or("no boot policy could be composed; this is a bug")?;
     let cause = if input.flag("if-armed") { "blocked at boot ('vpnd block')" } else { "'vpnd block' asked" };
-    let (nft, run) = (Nft::new(kernel::nft_program()), RunDir::new(&input.run_dir));
+    let run = RunDir::new(&input.run_dir);
+    let nft = Nft::new(kernel::nft_program()).keeping(enforce::recorded(&run));
     let boots = input.flag("if-armed") && run.is_unused();
     let (in_force, _) =
         enforce::enforce(&nft, &run, &policy, cause).map_err(|e| format!("NOT BLOCKED: {e}"))?;

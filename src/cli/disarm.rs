@@ -12,6 +12,7 @@ use crate::daemon::enforce;
 use crate::dns;
 use crate::firewall::{Nft, conntrack, guard};
 use crate::fw4;
+use crate::lan6;
 use crate::machine::{LockdownWord, Stored};
 use crate::policy::{Stance, flows};
 use crate::routing::{Router, sysctl};
@@ -146,9 +147,19 @@ fn done_by_daemon(input: &Input) -> Outcome {
     let reload = fw4::reload(&input.run_dir);
     while file.is_closed() || reload.is_owed() {
         if Instant::now() >= until {
-            return Err("open, but for fw4, which may still refuse LAN to WAN (sections 'vpnd_closed_…' of \
+            return Err("open, but for fw4, which may still refuse LAN to WAN (sections 'vpnd_closed_…' and 'vpnd_dns_…' of \
                 /etc/config/firewall): 'vpnd status' says why, '/etc/vpnd/way-out' takes them away"
                 .to_owned());
+        }
+        std::thread::sleep(AGAIN);
+    }
+    while lan6::is_there(&input.config_dir, &input.run_dir) {
+        if Instant::now() >= until {
+            return Err(
+                "open, but the LAN may still lack the ISP's IPv6 (options 'vpnd_…' of /etc/config/network \
+                and dhcp): 'vpnd status' says why, '/etc/vpnd/way-out' takes them away"
+                    .to_owned(),
+            );
         }
         std::thread::sleep(AGAIN);
     }

@@ -2,6 +2,7 @@
 
 mod fields;
 mod lan;
+mod marks;
 mod network;
 mod peers;
 mod wan;
@@ -128,12 +129,14 @@ fn settings(
     let mut main = Fields::new(main, title(main, sections));
     let decided = lan::Decision::new(report, network_report, firewall_report).decide(&mut main, config_dir);
     let mut settings = Settings::fallback(decided.lan);
+    settings.lan_networks = decided.lan_networks;
     settings.wan_names = decided.wan_names;
     settings.wan_pppoe = decided.wan_pppoe;
     settings.enabled = main.one(report, "enabled", value::flag).unwrap_or(false);
     settings.auto_connect = main.one(report, "auto_connect", value::flag).unwrap_or(false);
     settings.lockdown = main.one(report, "lockdown", value::flag).unwrap_or(false);
     settings.mark = mark(&mut main, report);
+    marks::warn_shared(config_dir, settings.mark, &main.title, report);
     settings.tunnel = tunnel(sections, report, &settings.lan);
     let mut ranges = Ranges::new(&settings.lan, settings.tunnel.as_ref());
     exceptions(&mut settings, &mut main, report, &ranges);
@@ -144,6 +147,18 @@ fn settings(
     }
     main.warn_unknown(report);
     settings.relays = relays(sections, report, &ranges);
+    let of_its_own =
+        |device: &super::settings::LanDevice| device.prefixes.iter().any(|net| net.addr().is_ipv6());
+    if settings.has_ipv6()
+        && !settings.lan_networks.is_empty()
+        && !decided.has_ula
+        && !settings.lan.devices.iter().any(of_its_own)
+    {
+        network_report.warning(
+            Place::missing("globals", "ula_prefix"),
+            "is missing: the VPN carries IPv6, and the LAN has no addresses of its own for it",
+        );
+    }
     (settings, decided.zones)
 }
 
@@ -187,6 +202,7 @@ fn mark(main: &mut Fields<'_>, report: &mut Report) -> Mark {
 
 fn exceptions(settings: &mut Settings, main: &mut Fields<'_>, report: &mut Report, ranges: &Ranges) {
     settings.resolvers = main.values(report, "resolver", |text| value::host(text, true));
+    redirect_dns(settings, main, report);
     let private = main.all(report, "allow_wan_private", |text| {
         let net = value::unicast_prefix(text)?;
         match ranges.lan_overlap(&net) {
@@ -233,6 +249,21 @@ fn exceptions(settings: &mut Settings, main: &mut Fields<'_>, report: &mut Repor
         forwards.push(forward);
     }
     settings.allow_tunnel_forward = forwards;
+}
+
+/// A resolver in the LAN has to get out itself, and fw4 can spare one sender of a family (fw4.uc,
+/// `parse_redirect`: `src_ip` is no list).
+fn redirect_dns(settings: &mut Settings, main: &mut Fields<'_>, report: &mut Report) {
+    let Some(item) = main.item(report, "redirect_dns") else { return };
+    settings.redirect_dns = main.read(report, "redirect_dns", item, value::flag).unwrap_or(false);
+    let spared = |v4| settings.lan_resolvers().filter(|addr| addr.is_ipv4() == v4).count();
+    if settings.redirect_dns && (spared(true) > 1 || spared(false) > 1) {
+        report.problem(
+            main.place("redirect_dns", item),
+            "goes with one resolver of each family in the LAN at the most: what a second one asks itself \
+             would be redirected, too",
+        );
+    }
 }
 
 /// What only the tunnel leads to (contract 3.5 and 3.3). The rule of a listed prefix comes before

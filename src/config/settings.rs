@@ -17,6 +17,8 @@ pub struct Settings {
     /// "Always require VPN": changes only what *disconnected* means.
     pub lockdown: bool,
     pub lan: Lan,
+    /// The names in `/etc/config/network` of what is on its devices.
+    pub lan_networks: Vec<String>,
     /// Names that WAN devices have or will have by `/etc/config/network`, sorted; never a LAN
     /// device. Only for the routing rules that must stand before such a device does: which devices
     /// are WAN is decided by what is not LAN.
@@ -34,6 +36,8 @@ pub struct Settings {
     /// Contract 3.5: custom resolvers; inside the tunnel unless connected on a LAN device.
     /// Empty means the tunnel's own.
     pub resolvers: Vec<IpAddr>,
+    /// What LAN hosts ask of any resolver on port 53 is answered by the router (contract 3.5).
+    pub redirect_dns: bool,
     pub mark: Mark,
     /// Contract 3.2: addresses (TCP, normally port 443) of the provider's API.
     pub api: Vec<SocketAddr>,
@@ -44,6 +48,17 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether the VPN carries IPv6.
+    #[must_use]
+    pub fn has_ipv6(&self) -> bool {
+        self.tunnel.iter().flat_map(|tunnel| &tunnel.addresses).any(|address| address.addr().is_ipv6())
+    }
+
+    /// The custom resolvers that live in the LAN.
+    pub fn lan_resolvers(&self) -> impl Iterator<Item = &IpAddr> {
+        self.resolvers.iter().filter(|address| self.lan.connects(address))
+    }
+
     /// What is held when the configuration cannot be read: the kept LAN list and no exception.
     /// With an empty list this is contract section 0's "neither a config nor a kept list".
     #[must_use]
@@ -53,6 +68,7 @@ impl Settings {
             auto_connect: false,
             lockdown: false,
             lan,
+            lan_networks: Vec::new(),
             wan_names: Vec::new(),
             wan_pppoe: Vec::new(),
             allow_wan_private: Vec::new(),
@@ -60,6 +76,7 @@ impl Settings {
             allow_wan_service: Vec::new(),
             allow_tunnel_forward: Vec::new(),
             resolvers: Vec::new(),
+            redirect_dns: false,
             mark: Mark::DEFAULT,
             api: Vec::new(),
             tunnel: None,
@@ -77,6 +94,12 @@ pub struct Lan {
 }
 
 impl Lan {
+    /// Whether configuration puts the address on one of its networks.
+    #[must_use]
+    pub fn connects(&self, address: &IpAddr) -> bool {
+        self.devices.iter().any(|device| device.prefixes.iter().any(|net| net.contains(address)))
+    }
+
     /// What a configuration with errors says of the LAN, with the devices that only the last good
     /// one knew: whoever is behind them must get in and mend it. Nothing is forwarded for those
     /// (contract, section 0).

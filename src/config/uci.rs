@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 pub use command::{Command, Commands, Placed};
-pub use edit::{EditError, NewSection, NewValue, own, replace};
+pub use edit::{EditError, Loan, NewSection, NewValue, lend, own, replace};
 
 /// A router's own files have some ten kilobytes; this keeps a hostile one from taking its memory.
 pub const MAX_BYTES: usize = 1024 * 1024;

@@ -47,6 +47,7 @@ impl Daemon {
             Request::Lockdown { on } => Ok(self.done(Event::Lockdown(on)).await),
             Request::Disarm => {
                 self.fw4.forget();
+                self.lan6.forget();
                 self.dns.forget();
                 let reply = self.done(Event::Disarm).await;
                 self.blocked.forget();

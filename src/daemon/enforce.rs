@@ -20,6 +20,12 @@ pub fn enforce(
     enforce_stopping(nft, run, policy, None, cause).map(|done| (done.in_force, done.number))
 }
 
+/// The hash of the last policy that was put in force and read back, by whatever process.
+#[must_use]
+pub fn recorded(run: &RunDir) -> Option<String> {
+    run.generations().pop().map(|newest| newest.hash)
+}
+
 /// A policy that was put in force.
 pub struct Enforced {
     pub in_force: InForce,

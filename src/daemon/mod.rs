@@ -29,13 +29,14 @@ use futures::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::alarm::Alarm;
 use crate::control::{self, Call};
 use crate::machine::{Effect, Event, Machine};
 use crate::policy::{Facts, Stance};
 use crate::routing::{self, Burst};
 use crate::state::{RunDir, StateDir};
 use crate::tunnel;
-use crate::{dns, fw4};
+use crate::{dns, firewall, fw4, lan6};
 
 use blocked::Blocked;
 use boot::Boots;
@@ -123,6 +124,7 @@ struct Daemon {
     /// That settings were taken back, for people.
     undone: Option<String>,
     fw4: fw4::Follower,
+    lan6: lan6::Follower,
     dns: dns::Follower,
     _server: control::Server,
 }
@@ -181,6 +183,7 @@ impl Daemon {
             pause,
             undone,
             fw4: fw4::Follower::new(&dirs.config, &dirs.run),
+            lan6: lan6::Follower::new(&dirs.config, &dirs.run),
             dns: dns::Follower::new(dns::Dnsmasq::new(&dirs.config), &dirs.run),
             _server: control::serve(&dirs.run, sender)?,
         };
@@ -198,13 +201,13 @@ impl Daemon {
         let mut changes = routing::watch()?;
         // The world may have changed between the first look and the watch.
         let mut look = Some(tokio::time::Instant::now());
-        let mut burst = Burst::default();
+        let (mut burst, mut pulse) = (Burst::default(), Alarm::new());
         self.deaf = (!changes.hears_settings()).then_some(DEAF);
         loop {
             watchdog::alive();
             tokio::select! {
                 biased;
-                () = tokio::time::sleep(watchdog::PULSE) => {}
+                () = pulse.after(watchdog::PULSE) => {}
                 _ = signals.terminate.recv() => return Ok(()),
                 _ = signals.interrupt.recv() => return Ok(()),
                 () = sleep_until(self.trial.as_ref().map(|trial| trial.until)) => self.time_is_up().await,
@@ -212,7 +215,7 @@ impl Daemon {
                 _ = signals.reload.recv() => self.reload().await,
                 event = self.shell.event() => self.feed(event).await,
                 () = self.repair.ready() => self.mend_rules().await,
-                () = tokio::time::sleep(TELL), if self.fw4.is_telling() || self.dns.is_telling() => self.tell_others(),
+                () = tokio::time::sleep(TELL), if self.is_telling_others() => self.tell_others(),
                 () = sleep_until(look) => {
                     look = None;
                     let start = tokio::time::Instant::now();
@@ -281,7 +284,19 @@ impl Daemon {
         self.dns.follow(stance, &self.inputs.settings);
         let known = (&*self.inputs.settings, self.inputs.zones.as_slice());
         let known = self.inputs.broken.is_empty().then_some(known);
-        self.fw4.follow(known, tunnel::DEVICE, closed);
+        let telling = self.fw4.is_telling();
+        self.fw4.follow(known, tunnel::DEVICE, closed, || self.shell.nft_accepts(fw4::HEAL));
+        // fw4 may have loaded its former file meanwhile.
+        if telling && !closed && !self.fw4.is_telling() {
+            if let Err(error) = firewall::end_heal() {
+                eprintln!("vpnd: what fw4 brought back still blocks: {error}");
+            }
+        }
+        self.lan6.follow(known.map(|(settings, _)| settings), closed, || self.fw4.is_set_up());
+    }
+
+    fn is_telling_others(&self) -> bool {
+        self.fw4.is_telling() || self.lan6.is_telling() || self.dns.is_telling()
     }
 
     async fn step(&mut self, event: Event) {
@@ -365,6 +380,7 @@ impl Daemon {
         self.put_back_again();
         self.repair.listen_again();
         self.fw4.forget();
+        self.lan6.forget();
         self.dns.forget();
         let read = self.inputs.read();
         let event = self.inputs.take(read, &self.shell.state, self.trial.is_none());

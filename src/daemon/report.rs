@@ -1,5 +1,9 @@
 //! What the daemon says of itself.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
 use crate::config::{IfName, WanService};
 use crate::control::{DeviceStatus, PolicyStatus, RelayStatus, Status, TunnelState, WantedStatus};
 use crate::firewall::hardware_flowtables;
@@ -7,6 +11,7 @@ use crate::routing::{grouped_devices, sysctl};
 use crate::tunnel;
 
 use super::Daemon;
+use super::inputs::Inputs;
 use super::trial::Trial;
 
 pub(super) fn status(daemon: &Daemon) -> Status {
@@ -15,12 +20,14 @@ pub(super) fn status(daemon: &Daemon) -> Status {
     warnings.extend(daemon.inputs.warnings.clone());
     warnings.extend(daemon.undone.clone());
     warnings.extend(daemon.fw4.trouble());
+    warnings.extend(daemon.lan6.trouble());
     warnings.extend(daemon.dns.trouble());
     warnings.extend(in_hardware());
     warnings.extend(daemon.boots.warnings(&view));
     if daemon.shell.barrier {
         warnings.extend(sysctl::strict_devices(&daemon.inputs.facts).iter().map(validated));
         warnings.extend(grouped_devices(&daemon.inputs.facts).iter().map(grouped));
+        warnings.extend(handed_on(daemon));
     }
     if !view.holds {
         warnings.insert(0, "NOT BLOCKED: no blocking policy could be installed".to_owned());
@@ -90,6 +97,23 @@ fn validated(device: &IfName) -> String {
     format!(
         "rp_filter could not be switched off on {device}: without a tunnel its gateway is not heard; set net.ipv4.conf.all.rp_filter and net.ipv4.conf.{device}.rp_filter to 0"
     )
+}
+
+/// Public IPv6 prefixes that are on a LAN device without the configuration saying so.
+fn handed_on(daemon: &Daemon) -> impl Iterator<Item = String> {
+    let Inputs { facts, settings, .. } = &daemon.inputs;
+    let lans = facts.lan_prefixes.iter().flat_map(|(lan, nets)| nets.iter().map(move |net| (lan, net)));
+    let public = |net: &IpNet| match net.addr() {
+        IpAddr::V4(_) => false,
+        // RFC 4291, section 2.4: what is assigned of it.
+        IpAddr::V6(v6) => v6.segments()[0] & 0xe000 == 0x2000,
+    };
+    lans.filter(move |(_, net)| public(net) && !settings.lan.connects(&net.addr())).map(|(lan, net)| {
+        format!(
+            "the public IPv6 prefix {net} is handed to the LAN ({lan}), whose hosts may show it to others: 'vpnd setup', or \
+             'list ip6class local' for its interface in /etc/config/network"
+        )
+    })
 }
 
 fn grouped(device: &IfName) -> String {

@@ -93,7 +93,7 @@ impl Shell {
             guards: Guards::default(),
             stance: Stance::Open,
             settings: None,
-            nft: Nft::new(nft.to_owned()),
+            nft: Nft::new(nft.to_owned()).keeping(super::enforce::recorded(&RunDir::new(&dirs.run))),
             run_dir: dirs.run.clone(),
             probe: None,
             mtu_search: None,
@@ -200,6 +200,11 @@ impl Shell {
     /// Whether the kernel holds what was last put in force.
     pub fn stands(&self) -> bool {
         self.nft.in_force().is_ok_and(|now| now == self.in_force)
+    }
+
+    /// As [`Nft::accepts`], in words for people.
+    pub fn nft_accepts(&self, file: &str) -> Result<(), String> {
+        self.nft.accepts(file).map_err(text)
     }
 
     /// As [`Nft::processes`].

@@ -133,9 +133,11 @@ fn remove(path: &Path) -> io::Result<bool> {
 }
 
 /// SIGHUP to each dnsmasq in this network namespace, jailed ones included: their pid files hold the
-/// number that they have inside.
+/// number that they have inside. Asks for nothing that takes the right to trace others' processes
+/// (`/etc/capabilities/vpnd.json`): not for the program's file, nor for `ns/net`.
 pub fn hang_up() {
-    let net = |pid: &str| fs::metadata(format!("/proc/{pid}/ns/net")).ok().map(|meta| meta.ino());
+    // The kernel numbers the files of each namespace anew (fs/proc/proc_net.c).
+    let net = |pid: &str| fs::metadata(format!("/proc/{pid}/net/dev")).ok().map(|meta| meta.ino());
     // Of this thread: a process may have several.
     let ours = net("thread-self");
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -143,9 +145,10 @@ pub fn hang_up() {
         let Some((text, pid)) = name.to_str().and_then(|text| Some((text, text.parse::<i32>().ok()?))) else {
             continue;
         };
-        // Not by its name: the script that starts it has the same.
-        let program = fs::read_link(entry.path().join("exe")).unwrap_or_default();
-        if program.file_name().is_some_and(|name| name == "dnsmasq") && net(text) == ours {
+        // Not by the process's name: the script that starts it has the same, but a shell as its program.
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let program = line.split(|&byte| byte == 0).next().unwrap_or_default();
+        if program.rsplit(|&byte| byte == b'/').next() == Some(b"dnsmasq") && net(text) == ours {
             // SAFETY: kill(2) takes two numbers and touches no memory of ours.
             unsafe { libc::kill(pid, libc::SIGHUP) };
         }

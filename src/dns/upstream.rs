@@ -21,10 +21,7 @@ pub enum Upstream {
 #[must_use]
 pub fn upstream(stance: &Stance, settings: &Settings) -> Upstream {
     let listed = &settings.resolvers;
-    let home = |addr: &IpAddr| {
-        addr.is_loopback()
-            || settings.lan.devices.iter().any(|lan| lan.prefixes.iter().any(|net| net.contains(addr)))
-    };
+    let home = |addr: &IpAddr| addr.is_loopback() || settings.lan.connects(addr);
     let inside = match stance {
         Stance::Open => return Upstream::Anybody,
         Stance::Connected { .. } | Stance::Connecting { dns: true, tunnel: Some(_), .. } => true,

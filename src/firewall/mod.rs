@@ -35,7 +35,7 @@ pub mod watch_message;
 pub use compile::compile;
 pub use counters::RowCount;
 pub use error::Error;
-pub use nfnetlink::hardware_flowtables;
+pub use nfnetlink::{end_heal, hardware_flowtables};
 pub use nft::{InForce, Nft};
 pub use ruleset::{Ruleset, RulesetHash, TABLE};
 pub use stop::{STOP_TABLE, compile_stop};

@@ -5,6 +5,7 @@ use std::io;
 
 use super::conntrack::{datagram, open, send};
 use super::nftables_message::{self as message, Answer, Requests};
+use super::ruleset::HEAL_TABLE;
 
 /// `NFT_FLOWTABLE_HW_OFFLOAD`.
 const HARDWARE: u32 = 1;
@@ -18,6 +19,14 @@ pub fn delete_table(name: &str) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         result => result.map(drop),
     }
+}
+
+/// Takes away what fw4 brought back (docs/contract.md); fine when it is absent.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn end_heal() -> io::Result<()> {
+    delete_table(HEAL_TABLE)
 }
 
 /// Whether family inet has a table of this name.

@@ -15,7 +15,7 @@ use super::error::Error;
 use super::listing::for_each_object;
 use super::nfnetlink;
 use super::normal::Normal;
-use super::ruleset::{Ruleset, RulesetHash, TABLE};
+use super::ruleset::{HEAL_TABLE, Ruleset, RulesetHash, TABLE};
 use super::stop::{self, STOP_TABLE};
 
 /// Loading takes a few milliseconds on a PC and well below a second on a slow router; longer
@@ -39,6 +39,8 @@ pub struct Nft {
     limit: Duration,
     /// What was last loaded and seen to be in force, for putting it back.
     former: Mutex<Option<Former>>,
+    /// The hash that rules of another process must have to be put back.
+    recorded: Option<String>,
     /// The kernel refused the rules that tell of blocked packets, and took the others.
     mute: AtomicBool,
     /// Processes of `nft` since [`Nft::processes`] was last asked.
@@ -66,6 +68,15 @@ impl Nft {
         Self::with_limit(program, LIMIT)
     }
 
+    /// Where another process loaded the rules of now, they are what is put back if the first new ones
+    /// fail, but only if they list with this hash, which it noted when it had read them back: nft may list a
+    /// part of a table, and end well.
+    #[must_use]
+    pub fn keeping(mut self, recorded: Option<String>) -> Self {
+        self.recorded = recorded;
+        self
+    }
+
     /// As [`Nft::new`], with another time limit for each run of the program.
     #[must_use]
     pub fn with_limit(program: PathBuf, limit: Duration) -> Self {
@@ -73,6 +84,7 @@ impl Nft {
             program,
             limit,
             former: Mutex::new(None),
+            recorded: None,
             mute: AtomicBool::new(false),
             processes: Mutex::default(),
         }
@@ -157,8 +169,11 @@ impl Nft {
         if former.is_none() {
             // A daemon that was started anew: what a former one left is worth keeping as well. What
             // cannot be read must not keep new rules away: a dormant table lists as nothing.
-            *former = self.listed().ok().flatten().and_then(|table| {
-                Some(Former { batch: reloadable(&table.text).ok()?, hash: table.normal.hash() })
+            *former = self.recorded.as_ref().and_then(|recorded| {
+                let table = self.listed().ok().flatten()?;
+                let hash = table.normal.hash();
+                (hash.to_string() == *recorded).then_some(())?;
+                Some(Former { batch: reloadable(&table.text).ok()?, hash })
             });
         }
         let batch = ruleset.to_json();
@@ -192,19 +207,30 @@ impl Nft {
         }
     }
 
-    /// Deletes the table; fine when it is absent.
+    /// Deletes the table, and what fw4 brought back; fine when they are absent.
     ///
     /// # Errors
-    /// When nft cannot be run or refuses; the table is then still there.
+    /// When nft cannot be run or refuses; the tables are then still there.
     pub fn remove(&self) -> Result<(), Error> {
         let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = json!({ "table": { "family": "inet", "name": TABLE } });
+        let [table, heal] =
+            [TABLE, HEAL_TABLE].map(|name| json!({ "table": { "family": "inet", "name": name } }));
         // Added first, so that deleting succeeds when it was absent.
-        let batch = json!({ "nftables": [{ "add": table }, { "delete": table }] });
+        let batch = json!({ "nftables": [
+            { "add": table }, { "delete": table }, { "add": heal }, { "delete": heal },
+        ] });
         let batch = with_stop(&batch.to_string(), None);
         self.run(&["-j", "-f", "-"], batch, "removing table inet vpnd")?;
         *former = None;
         Ok(())
+    }
+
+    /// Whether nft would take a file, which changes nothing.
+    ///
+    /// # Errors
+    /// nft's own words where it would not.
+    pub fn accepts(&self, file: &str) -> Result<(), Error> {
+        self.run(&["-c", "-f", file], String::new(), "checking what fw4 is to bring back").map(drop)
     }
 
     /// What is in force, from the kernel alone. None: the table is absent.
@@ -269,7 +295,7 @@ impl Nft {
 
     fn put_back(&self, former: Option<&Former>, difference: String) -> Error {
         let Some(former) = former else {
-            let restore = "there were none; what the kernel has now was left there".to_owned();
+            let restore = "none are known; what the kernel has now was left there".to_owned();
             return Error::Unknown { difference, restore };
         };
         let again = self.load(&with_stop(&former.batch, None)).and_then(|()| self.listed());

@@ -16,6 +16,8 @@ use super::text;
 
 /// The per-state table, of family inet.
 pub const TABLE: &str = "vpnd";
+/// Of family inet, too: what fw4 brings back while armed (`files/usr/share/vpnd/heal.nft`).
+pub const HEAL_TABLE: &str = "vpnd_heal";
 
 /// What is in the kernel, or should be: SHA-256 over the normal form, the same from a compiled
 /// ruleset and from the kernel's listing. Shown as 16 hexadecimal digits.

@@ -1,58 +1,39 @@
 //! fw4's part in it: a zone for the tunnel, and nothing from LAN to WAN while the router is armed.
 //!
 //! `sections.rs` says what is to stand in `/etc/config/firewall` (pure); here it is written, only when
-//! it changes, and fw4 is told. The former file stays where anything goes wrong: a firewall that
-//! cannot be read opens a router.
+//! it changes, and fw4 is told.
 
 mod sections;
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::config::uci::{EditError, NewSection, Package, own, parse};
+use crate::config::uci::{NewSection, own};
 use crate::config::{FirewallZone, Settings};
 use crate::init_script::{InitScript, say_once};
-use crate::state;
+use crate::uci_file::{Error, Teller, UciFile};
 
-pub use sections::{closes, is_ours, sections};
-
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("{}: cannot be read: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{}: {source}", path.display())]
-    Edit { path: PathBuf, source: EditError },
-    #[error(transparent)]
-    Write(#[from] state::Error),
-}
+pub use sections::{Closed, HEAL, closes, is_ours, sections};
 
 /// `/etc/config/firewall`.
 #[derive(Debug, Clone)]
-pub struct File {
-    path: PathBuf,
-}
+pub struct File(UciFile);
 
 impl File {
     #[must_use]
     pub fn new(config_dir: &Path) -> Self {
-        Self { path: config_dir.join("firewall") }
+        Self(UciFile::new(config_dir, "firewall"))
     }
 
     /// Whether vpnd's sections are in it; where it cannot be read, nobody may write into it.
     #[must_use]
     pub fn is_set_up(&self) -> bool {
-        self.package().is_some_and(|package| package.sections.iter().any(is_ours))
+        self.0.package().is_some_and(|package| package.sections.iter().any(is_ours))
     }
 
-    /// Whether it refuses LAN to WAN on vpnd's word.
+    /// Whether it refuses LAN to WAN on vpnd's word, or brings back what does.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.package().is_some_and(|package| package.sections.iter().any(closes))
-    }
-
-    fn package(&self) -> Option<Package> {
-        self.read().ok().and_then(|text| parse(&text).ok())
+        self.0.package().is_some_and(|package| package.sections.iter().any(closes))
     }
 
     /// Has vpnd's sections be those of `wanted`; true when something was written.
@@ -60,37 +41,16 @@ impl File {
     /// # Errors
     /// The file stands as it was.
     pub fn bring_to(&self, wanted: &[NewSection]) -> Result<bool, Error> {
-        let text = self.read()?;
-        self.write(own(&text, wanted, is_ours))
+        self.0.edit(|text| own(text, wanted, is_ours))
     }
 
-    /// Takes away what refuses LAN to WAN, where nobody knows what the rest should be; true when something
+    /// Takes away what closes, where nobody knows what the rest should be; true when something
     /// was written.
     ///
     /// # Errors
     /// The file stands as it was.
     pub fn open(&self) -> Result<bool, Error> {
-        let text = self.read()?;
-        self.write(own(&text, &[], closes))
-    }
-
-    fn write(&self, written: Result<Option<Vec<u8>>, EditError>) -> Result<bool, Error> {
-        match written.map_err(|source| Error::Edit { path: self.path.clone(), source })? {
-            // A link stays a link: what it points at is replaced.
-            Some(text) => {
-                let target = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-                let former = fs::metadata(&target).map(|meta| meta.permissions());
-                state::write_atomic(&target, &text)?;
-                // Whoever could read it still can; that it cannot be set back is no reason to fail.
-                let _ = former.and_then(|mode| fs::set_permissions(&target, mode));
-                Ok(true)
-            }
-            None => Ok(false),
-        }
-    }
-
-    fn read(&self) -> Result<Vec<u8>, Error> {
-        fs::read(&self.path).map_err(|source| Error::Read { path: self.path.clone(), source })
+        self.0.edit(|text| own(text, &[], closes))
     }
 }
 
@@ -112,33 +72,49 @@ enum Wanted {
 pub struct Follower {
     file: File,
     done: Option<Wanted>,
-    reload: InitScript,
-    /// Why the file could not be written.
-    trouble: Option<String>,
+    teller: Teller,
+    /// Whether fw4 may include [`HEAL`], where that was found out since it closed.
+    healed: Option<bool>,
+    /// Why not.
+    unhealed: Option<String>,
 }
 
 impl Follower {
     #[must_use]
     pub fn new(config_dir: &Path, run_dir: &Path) -> Self {
-        Self { file: File::new(config_dir), done: None, reload: reload(run_dir), trouble: None }
+        let (file, teller) = (File::new(config_dir), Teller::new("fw4", reload(run_dir)));
+        Self { file, done: None, teller, healed: None, unhealed: None }
+    }
+
+    /// Whether vpnd's sections are in it.
+    #[must_use]
+    pub fn is_set_up(&self) -> bool {
+        self.file.is_set_up()
     }
 
     /// Somebody else may have written the file.
     pub fn forget(&mut self) {
-        self.done = None;
+        (self.done, self.healed) = (None, None);
     }
 
     #[must_use]
     pub fn is_telling(&self) -> bool {
-        self.reload.is_running()
+        self.teller.is_telling()
     }
 
-    /// `known`: what the configuration says, where it is good. Costs nothing where nothing changed; nothing
-    /// waits for fw4.
-    pub fn follow(&mut self, known: Option<(&Settings, &[FirewallZone])>, device: &str, closed: bool) {
-        self.reload.look();
+    /// `known`: what the configuration says, where it is good. `fit`: whether nft takes [`HEAL`], asked once
+    /// for each time that it closes. Costs nothing else where nothing changed; nothing waits for fw4.
+    pub fn follow(
+        &mut self,
+        known: Option<(&Settings, &[FirewallZone])>,
+        device: &str,
+        closed: bool,
+        fit: impl FnOnce() -> Result<(), String>,
+    ) {
+        self.teller.look();
+        let closed_how = self.closed(closed, fit);
         let wanted = match known {
-            Some((settings, zones)) => Wanted::Sections(sections(settings, zones, device, closed)),
+            Some((settings, zones)) => Wanted::Sections(sections(settings, zones, device, closed_how)),
             // What is there holds on.
             None if closed => return,
             None => Wanted::Open,
@@ -147,38 +123,50 @@ impl Follower {
             return;
         }
         // One that cannot be read now may be later.
-        let Some(package) = self.file.package() else { return };
+        let Some(package) = self.file.0.package() else { return };
         if !package.sections.iter().any(is_ours) {
             // Nothing is read again until something changes; `vpnd setup` writes by itself what is wanted then.
             self.done = Some(wanted);
             return;
         }
-        let owed = self.reload.is_owed();
-        self.reload.owe();
-        let written = match &wanted {
+        let written = self.teller.write(|| match &wanted {
             Wanted::Sections(sections) => self.file.bring_to(sections),
             Wanted::Open => self.file.open(),
-        };
-        if matches!(written, Ok(true)) {
-            self.reload.begin();
-        } else if !owed {
-            self.reload.settle();
+        });
+        if written {
+            self.done = Some(wanted);
         }
-        match written {
-            Ok(_) => (self.done, self.trouble) = (Some(wanted), None),
-            Err(error) => say_once(&mut self.trouble, "fw4", error.to_string()),
+    }
+
+    fn closed(&mut self, closed: bool, fit: impl FnOnce() -> Result<(), String>) -> Closed {
+        if !closed {
+            (self.healed, self.unhealed) = (None, None);
+            return Closed::No;
         }
+        if self.healed.is_none() {
+            let fits = if self.file.is_set_up() { fit() } else { Ok(()) };
+            self.healed = Some(fits.is_ok());
+            match fits {
+                Ok(()) => self.unhealed = None,
+                Err(why) => {
+                    say_once(&mut self.unhealed, "fw4", format!("it does not bring back what blocks: {why}"))
+                }
+            }
+        }
+        Closed::Yes { healed: self.healed == Some(true) }
     }
 
     /// Why the file or fw4 is not as it should be, for people.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.clone().or(self.reload.trouble().map(str::to_owned))
+        self.teller.trouble().or(self.unhealed.clone())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::config::{Lan, ZoneSide};
 
@@ -197,26 +185,52 @@ mod tests {
         fs::write(&path, stock).unwrap();
         let settings = Settings::fallback(Lan::default());
         let mut follower = Follower::new(&dir, &dir);
-        follower.follow(Some((&settings, &zones())), "vpnd0", true);
+        let never = || -> Result<(), String> { panic!("nobody asked for it") };
+        follower.follow(Some((&settings, &zones())), "vpnd0", true, never);
         assert_eq!(fs::read_to_string(&path).unwrap(), stock, "nobody asked for it");
 
         let file = File::new(&dir);
-        assert!(file.bring_to(&sections(&settings, &zones(), "vpnd0", false)).unwrap());
+        assert!(file.bring_to(&sections(&settings, &zones(), "vpnd0", Closed::No)).unwrap());
         let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
         let before = inode(&path);
-        follower.follow(Some((&settings, &zones())), "vpnd0", false);
+        let fit = || Ok(());
+        follower.follow(Some((&settings, &zones())), "vpnd0", false, never);
         assert_eq!(inode(&path), before, "flash was written for nothing");
-        follower.follow(Some((&settings, &zones())), "vpnd0", true);
-        assert!(fs::read_to_string(&path).unwrap().contains("nothing past the VPN"));
-        follower.follow(Some((&settings, &zones())), "vpnd0", false);
-        assert!(!fs::read_to_string(&path).unwrap().contains("nothing past the VPN"));
+        follower.follow(Some((&settings, &zones())), "vpnd0", true, fit);
+        let closed = fs::read_to_string(&path).unwrap();
+        assert!(closed.contains("nothing past the VPN") && closed.contains(HEAL), "{closed}");
+        follower.follow(Some((&settings, &zones())), "vpnd0", true, never);
+        follower.follow(Some((&settings, &zones())), "vpnd0", false, never);
+        let open = fs::read_to_string(&path).unwrap();
+        assert!(!open.contains("nothing past the VPN") && !open.contains(HEAL), "{open}");
+
+        // nft refuses what fw4 would include: closed all the same, and it is said; asked again the next time.
+        follower.follow(Some((&settings, &zones())), "vpnd0", true, || Err("line 9".to_owned()));
+        let closed = fs::read_to_string(&path).unwrap();
+        assert!(closed.contains("nothing past the VPN") && !closed.contains(HEAL), "{closed}");
+        assert!(follower.trouble().is_some_and(|trouble| trouble.ends_with("line 9")));
+        follower.forget();
+        follower.follow(Some((&settings, &zones())), "vpnd0", true, fit);
+        assert!(fs::read_to_string(&path).unwrap().contains(HEAL) && follower.trouble().is_none());
+
+        // A changed setting: the redirect comes, and goes without a trace; an open router has none.
+        follower.follow(Some((&settings, &zones())), "vpnd0", true, fit);
+        let without = fs::read_to_string(&path).unwrap();
+        let redirecting = Settings { redirect_dns: true, ..settings.clone() };
+        follower.follow(Some((&redirecting, &zones())), "vpnd0", true, fit);
+        assert!(fs::read_to_string(&path).unwrap().contains("config redirect 'vpnd_dns_1'"));
+        follower.follow(Some((&settings, &zones())), "vpnd0", true, fit);
+        assert_eq!(fs::read_to_string(&path).unwrap(), without);
+        follower.follow(Some((&redirecting, &zones())), "vpnd0", true, fit);
+        follower.follow(None, "vpnd0", false, never);
+        assert!(!fs::read_to_string(&path).unwrap().contains("vpnd_dns_1"));
 
         // Nobody knows what the configuration says any more: closed stays closed, and open opens.
-        follower.follow(Some((&settings, &zones())), "vpnd0", true);
+        follower.follow(Some((&settings, &zones())), "vpnd0", true, fit);
         let closed = fs::read_to_string(&path).unwrap();
-        follower.follow(None, "vpnd0", true);
+        follower.follow(None, "vpnd0", true, never);
         assert_eq!(fs::read_to_string(&path).unwrap(), closed);
-        follower.follow(None, "vpnd0", false);
+        follower.follow(None, "vpnd0", false, never);
         let open = fs::read_to_string(&path).unwrap();
         assert!(
             !file.is_closed() && open.contains("vpnd_zone_1") && open.contains("vpnd_tunnel_1"),
@@ -258,10 +272,10 @@ mod tests {
         // The WAN's zone does not masquerade here, but holds an uplink.
         let wanted = [("lan", ZoneSide::Lan), ("wan", ZoneSide::Wan), ("guest", ZoneSide::Neither)];
         assert_eq!((before.problems.len(), sides), (0, wanted.into()));
-        for armed in [false, true] {
-            assert!(file.bring_to(&sections(&before.settings, &load().zones, "vpnd0", armed)).unwrap());
+        for closed in [Closed::No, Closed::Yes { healed: true }] {
+            assert!(file.bring_to(&sections(&before.settings, &load().zones, "vpnd0", closed)).unwrap());
             assert_eq!(load(), before);
-            assert!(!file.bring_to(&sections(&before.settings, &load().zones, "vpnd0", armed)).unwrap());
+            assert!(!file.bring_to(&sections(&before.settings, &load().zones, "vpnd0", closed)).unwrap());
         }
         assert!(file.is_closed());
         fs::remove_dir_all(&dir).unwrap();

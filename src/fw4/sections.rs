@@ -4,34 +4,77 @@
 //! wanted. Nothing of the owner's is changed; every section here has a name that begins with
 //! [`OWN_SECTIONS`](crate::config::OWN_SECTIONS), and without them the file is what it was.
 
+use ipnet::IpNet;
+
 use crate::config::uci::{NewSection, NewValue, Section};
 use crate::config::{FirewallZone, OWN_SECTIONS as PREFIX, PortProto, Settings, ZoneSide};
 
 /// The tunnel's zone. fw4 makes chains of it (`input_vpnd`).
 const ZONE: &str = "vpnd";
-/// `files/usr/share/vpnd/way-out` knows these sections by it.
+/// `files/usr/share/vpnd/way-out` knows these sections by them.
 const CLOSED: &str = "closed";
+const DNS: &str = "dns";
+
+/// Of the package: what fw4 brings back in its own transaction while armed. fw4 passes over a file that is not
+/// there (fw4.uc, `parse_include`), and loads nothing at all where nft refuses one.
+pub const HEAL: &str = "/usr/share/vpnd/heal.nft";
+/// What that file lets pass by its destination, besides multicast.
+const NEVER_THE_INTERNET: [&str; 7] = [
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "fc00::/7",
+    "fe80::/10",
+];
 
 /// What comes after it, before a number.
-const LABELS: [&str; 8] = ["zone", "forwarding", "tunnel", "forward", "allowed", "multicast", "igmp", CLOSED];
+const LABELS: [&str; 9] =
+    ["zone", "forwarding", "tunnel", "forward", "allowed", "multicast", "igmp", CLOSED, DNS];
+
+fn label(section: &Section) -> Option<&str> {
+    let (label, number) = section.name.strip_prefix(PREFIX)?.rsplit_once('_')?;
+    (!section.anonymous && number.parse::<u32>().is_ok()).then_some(label)
+}
 
 /// An owner's section may have a name that begins like ours.
 #[must_use]
 pub fn is_ours(section: &Section) -> bool {
-    let label = || section.name.strip_prefix(PREFIX)?.rsplit_once('_');
-    !section.anonymous
-        && label().is_some_and(|(label, number)| LABELS.contains(&label) && number.parse::<u32>().is_ok())
+    label(section).is_some_and(|label| LABELS.contains(&label))
 }
 
-/// Whether it is one of those that refuse LAN to WAN.
+/// Whether it is one of those that an open router must not have: LAN to WAN is refused, or DNS redirected.
 #[must_use]
 pub fn closes(section: &Section) -> bool {
-    is_ours(section) && section.name.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with(CLOSED))
+    label(section).is_some_and(|label| [CLOSED, DNS].contains(&label))
 }
 
-/// In the file's order, which is the order of fw4's rules. `armed`: contract, section 1.
+/// Whether [`HEAL`] lets pass all that is allowed: an owner may list a public prefix in row 2.8.
 #[must_use]
-pub fn sections(settings: &Settings, zones: &[FirewallZone], device: &str, armed: bool) -> Vec<NewSection> {
+pub fn heals(settings: &Settings) -> bool {
+    let ranges = || NEVER_THE_INTERNET.iter().filter_map(|range| range.parse::<IpNet>().ok());
+    settings.allow_wan_private.iter().all(|net| ranges().any(|range| range.contains(net)))
+}
+
+/// Whether and how fw4 closes: contract, section 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    No,
+    /// `healed`: nft takes [`HEAL`].
+    Yes {
+        healed: bool,
+    },
+}
+
+/// In the file's order, which is the order of fw4's rules.
+#[must_use]
+pub fn sections(
+    settings: &Settings,
+    zones: &[FirewallZone],
+    device: &str,
+    closed: Closed,
+) -> Vec<NewSection> {
     let mut made = Sections::default();
     // An owner's zone of that name keeps it: two would break fw4's file.
     if zones.iter().any(|zone| zone.name == ZONE) {
@@ -72,8 +115,12 @@ pub fn sections(settings: &Settings, zones: &[FirewallZone], device: &str, armed
             &[[("src", ZONE), ("dest", "*"), ("proto", proto)], rest].concat(),
         );
     }
-    if armed {
+    if let Closed::Yes { healed } = closed {
         made.armed(settings, zones);
+        if healed && heals(settings) {
+            let file = [("type", "nftables"), ("position", "ruleset-append"), ("path", HEAL)];
+            made.add(("include", CLOSED), &file);
+        }
     }
     made.0
 }
@@ -102,6 +149,9 @@ impl Sections {
     /// LAN to WAN is closed in fw4, too, which holds when vpnd's package and tables are gone; what
     /// row 2.8 allows comes before that.
     fn armed(&mut self, settings: &Settings, zones: &[FirewallZone]) {
+        if settings.redirect_dns {
+            on(zones, ZoneSide::Lan).for_each(|lan| self.redirect_dns(settings, lan));
+        }
         for wan in on(zones, ZoneSide::Wan) {
             for lan in on(zones, ZoneSide::Lan) {
                 for net in settings.allow_wan_private.iter().chain(&settings.allow_wan_multicast) {
@@ -128,6 +178,24 @@ impl Sections {
                     [("src", zone.name.as_str()), ("dest", wan), ("proto", "all"), ("target", "REJECT")];
                 self.rule((CLOSED, "vpnd: nothing past the VPN"), &what);
             }
+        }
+    }
+
+    /// Contract 3.5. A redirect without `dest_ip` is one to the router itself, and one without `family` is for
+    /// IPv4 alone (fw4.uc, `parse_redirect`). What a resolver in the LAN asks itself must not come back to it.
+    fn redirect_dns(&mut self, settings: &Settings, lan: &str) {
+        let spared = |v4| settings.lan_resolvers().find(|addr| addr.is_ipv4() == v4).map(|a| format!("!{a}"));
+        let families = match (spared(true), spared(false)) {
+            (None, None) => vec![("any", None)],
+            (v4, v6) => vec![("ipv4", v4), ("ipv6", v6)],
+        };
+        for (family, spared) in families {
+            let mut options =
+                vec![("name", "vpnd: the router answers DNS (3.5)"), ("src", lan), ("family", family)];
+            options.extend(spared.as_ref().map(|spared| ("src_ip", spared.as_str())));
+            let to = [("proto", "tcp udp"), ("src_dport", "53"), ("dest_port", "53"), ("target", "DNAT")];
+            options.extend(to);
+            self.add(("redirect", DNS), &options);
         }
     }
 }
@@ -163,12 +231,15 @@ mod tests {
                 port: 8080,
                 to: "192.168.1.20:80".parse().unwrap(),
             }],
+            redirect_dns: true,
             ..Settings::fallback(Lan::default())
         }
     }
 
+    const ARMED: Closed = Closed::Yes { healed: true };
+
     fn written(text: &str, armed: bool) -> Option<String> {
-        let new = sections(&settings(), &zones(), "vpnd0", armed);
+        let new = sections(&settings(), &zones(), "vpnd0", if armed { ARMED } else { Closed::No });
         own(text.as_bytes(), &new, is_ours).unwrap().map(|text| String::from_utf8(text).unwrap())
     }
 
@@ -203,7 +274,7 @@ mod tests {
 
     #[test]
     fn what_row_2_8_allows_comes_before_what_closes() {
-        let new = sections(&settings(), &zones(), "vpnd0", true);
+        let new = sections(&settings(), &zones(), "vpnd0", ARMED);
         let target = |word: &str| {
             let is = |made: &NewSection| made.options.contains(&("target", NewValue::Text(word.to_owned())));
             new.iter().enumerate().filter(|(_, made)| is(made)).map(|(at, _)| at).collect::<Vec<_>>()
@@ -213,10 +284,75 @@ mod tests {
         assert_eq!(target("REJECT").len(), 2);
     }
 
+    /// A resolver in the LAN that asks its own upstream must not be sent to who asks it.
+    #[test]
+    fn dns_is_redirected_but_for_a_resolver_in_the_lan() {
+        let device = crate::config::LanDevice {
+            name: "br-lan".parse().unwrap(),
+            prefixes: vec!["192.168.1.0/24".parse().unwrap()],
+            forward: true,
+        };
+        let redirects = |resolvers: &[&str], armed| {
+            let settings = Settings {
+                lan: Lan { devices: vec![device.clone()], routes: Vec::new() },
+                resolvers: resolvers.iter().map(|text| text.parse().unwrap()).collect(),
+                ..settings()
+            };
+            let all = sections(&settings, &zones(), "vpnd0", armed);
+            let words = |made: NewSection| {
+                let word = |wanted| {
+                    made.options.iter().find(|(name, _)| *name == wanted).and_then(|(_, value)| match value {
+                        NewValue::Text(text) => Some(text.clone()),
+                        NewValue::List(_) => None,
+                    })
+                };
+                ["family", "src_ip"].map(word).into_iter().flatten().collect::<Vec<_>>().join(" ")
+            };
+            all.into_iter().filter(|made| made.kind == "redirect").map(words).collect::<Vec<_>>()
+        };
+        let armed = Closed::Yes { healed: true };
+        assert_eq!(redirects(&["10.64.0.1", "127.0.0.1"], armed), ["any"]);
+        assert_eq!(redirects(&["10.64.0.1", "192.168.1.5"], armed), ["ipv4 !192.168.1.5", "ipv6"]);
+        assert!(redirects(&[], Closed::No).is_empty(), "an open router is as if vpnd were not there");
+    }
+
     #[test]
     fn a_zone_of_the_owners_with_our_name_is_left_alone() {
         let mut zones = zones();
         zones.push(FirewallZone { name: ZONE.to_owned(), side: ZoneSide::Neither });
-        assert!(sections(&settings(), &zones, "vpnd0", true).is_empty());
+        assert!(sections(&settings(), &zones, "vpnd0", ARMED).is_empty());
+    }
+
+    /// The file and this room say the same of addresses, and what would be refused wrongly is not included.
+    #[test]
+    fn what_fw4_brings_back_is_included_only_where_it_is_right() {
+        let file = include_str!("../../files/usr/share/vpnd/heal.nft");
+        let listed = |family: &str, multicast: &str| {
+            let mut all: Vec<_> = NEVER_THE_INTERNET
+                .iter()
+                .filter(|net| net.contains(':') == (family == "ip6"))
+                .copied()
+                .collect();
+            all.push(multicast);
+            format!("\t\t{family} daddr {{ {} }} accept", all.join(", "))
+        };
+        for line in [listed("ip", "224.0.0.0/4"), listed("ip6", "ff00::/8")] {
+            assert!(file.contains(&line), "{line}");
+        }
+        let included = |settings: &Settings, closed| {
+            let new = sections(settings, &zones(), "vpnd0", closed);
+            let count = new.iter().filter(|made| made.kind == "include").count();
+            assert!(new.last().is_some_and(|last| count == 0 || last.kind == "include"));
+            count
+        };
+        assert_eq!(included(&settings(), ARMED), 1);
+        assert_eq!(included(&settings(), Closed::No), 0);
+        assert_eq!(included(&settings(), Closed::Yes { healed: false }), 0, "nft refuses it");
+        for (net, count) in [("10.0.0.0/7", 0), ("198.51.100.0/24", 0), ("64:ff9b::/96", 0), ("fd00::/8", 1)]
+        {
+            let mut settings = settings();
+            settings.allow_wan_private.push(net.parse().unwrap());
+            assert_eq!(included(&settings, ARMED), count, "{net}");
+        }
     }
 }

@@ -26,6 +26,7 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
         auto_connect,
         lockdown,
         lan: _,
+        lan_networks: _,
         wan_names,
         wan_pppoe,
         allow_wan_private: _,
@@ -33,6 +34,7 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
         allow_wan_service: _,
         allow_tunnel_forward,
         resolvers: _,
+        redirect_dns,
         mark,
         api,
         tunnel: _,
@@ -92,6 +94,15 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
     forwards(&mut out, &new.allow_tunnel_forward, allow_tunnel_forward, "now");
     forwards(&mut out, allow_tunnel_forward, &new.allow_tunnel_forward, "no longer");
     tunnel::resolvers(&mut out, old, new);
+    switch(
+        &mut out,
+        *redirect_dns,
+        new.redirect_dns,
+        [
+            "LAN hosts that ask another resolver on port 53 are answered by the router",
+            "LAN hosts that ask another resolver on port 53 are no longer answered by the router",
+        ],
+    );
     if *mark != new.mark {
         out.push(format!(
             "vpnd's own packets are marked 0x{:x}/0x{:x} instead of 0x{:x}/0x{:x}: the router's own firewall rules must follow",

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub const POLL: Duration = Duration::from_secs(1);
 /// And where nothing moved and nothing is asked: a router's processor is to sleep. What is sent
 /// then is noticed so much later.
-pub const IDLE_POLL: Duration = Duration::from_secs(5);
+pub const IDLE_POLL: Duration = Duration::from_secs(10);
 /// Something was sent and no data came for this long: ask.
 const UNANSWERED: Duration = Duration::from_secs(5);
 /// Neither sent nor received anything for this long: ask.

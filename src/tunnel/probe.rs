@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::pinger::Pinger;
 use super::{Liveness, Step, stats};
+use crate::alarm::Alarm;
 
 /// Between two requests until the first answer. WireGuard holds a packet back until the handshake
 /// is done, so the first one is answered one round trip after it; the others are for losses.
@@ -63,13 +64,13 @@ async fn watch(pinger: &mut Pinger, targets: &[IpAddr]) {
     let start = Instant::now();
     let (rx, tx) = counters().flatten().unwrap_or_default();
     let mut live = Liveness::new(Duration::ZERO, rx, tx);
-    let mut due = Instant::now();
+    let (mut alarm, mut due) = (Alarm::new(), Instant::now());
     loop {
         tokio::select! {
             // After a late wake-up the answer that lies there counts before the time does.
             biased;
             _ = pinger.answer() => live.answered(start.elapsed()),
-            () = sleep_until(due) => {
+            () = alarm.after(due.saturating_duration_since(Instant::now())) => {
                 // A device that is gone will not come back as this tunnel.
                 let Some(counters) = counters() else { return };
                 match live.poll(start.elapsed(), counters) {

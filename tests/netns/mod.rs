@@ -4,6 +4,7 @@
 // Each test binary uses a part of it, and a helper of tests may panic as a test may.
 #![allow(dead_code, clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -15,6 +16,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use vpnd::config::{IfName, Lan, LanDevice, Settings};
+use vpnd::firewall::{Nft, compile};
+use vpnd::policy::{Stance, TunnelStance, compose};
+use vpnd::routing::Router;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -115,9 +119,46 @@ impl House {
         })
     }
 
+    /// A wire in the place of the tunnel, as silent as that: `vpnd0`, and `tun0` at the ISP's host with the
+    /// in-tunnel resolver's address. Without neighbour discovery a frame is for the sender's own address.
+    pub fn lay_tunnel(&self) {
+        self.sh("rtr", &format!("ip link add vpnd0 type veth peer name tun0 netns {}", self.name("isp")));
+        self.sh("rtr", "ip link set vpnd0 address 02:00:00:00:76:51 arp off up; ip addr add 10.64.0.9/32 dev vpnd0; ip -6 addr add fc00:bbbb::9/128 dev vpnd0 nodad");
+        self.sh(
+            "isp",
+            "ip link set tun0 address 02:00:00:00:76:51 arp off up; ip addr add 10.64.0.1/32 dev tun0; ip route add 10.64.0.9/32 dev tun0;
+            ip -6 addr add 2001:db8:100::1/128 dev tun0 nodad; ip -6 route add fc00:bbbb::9/128 dev tun0",
+        );
+    }
+
+    /// Puts barrier and rules of a state in force.
+    pub fn enforce(&self, stance: &Stance, settings: &Settings) {
+        let (settings, stance) = (settings.clone(), stance.clone());
+        self.run("rtr", move || async move {
+            let router = Router::open().unwrap();
+            let facts = router.facts(&settings, &name("vpnd0"), &BTreeMap::new()).await.unwrap();
+            let tunnel = match &stance {
+                Stance::Connected { tunnel, .. } => Some(tunnel),
+                _ => None,
+            };
+            router.raise(&settings, &facts, tunnel).await.unwrap();
+            let policy = compose(&stance, &settings, &facts).unwrap();
+            Nft::new("nft".into()).apply(&compile(&policy)).unwrap();
+        });
+    }
+
     /// Captures at the ISP's end while `work` runs, and a little longer.
     pub fn capture(&self, work: impl FnOnce()) -> Vec<Vec<u8>> {
-        let (stop, capture) = self.inside("isp", || Capture::start("eth0"));
+        self.capture_by("eth0", work)
+    }
+
+    /// The same on every device of the ISP, those that come later too.
+    pub fn capture_all(&self, work: impl FnOnce()) -> Vec<Vec<u8>> {
+        self.capture_by("", work)
+    }
+
+    fn capture_by(&self, device: &'static str, work: impl FnOnce()) -> Vec<Vec<u8>> {
+        let (stop, capture) = self.inside("isp", move || Capture::start(device));
         work();
         std::thread::sleep(Duration::from_millis(150));
         stop.store(true, Ordering::Relaxed);
@@ -180,9 +221,22 @@ pub fn settings() -> Settings {
     })
 }
 
+/// Over the wire of [`House::lay_tunnel`].
+pub fn connected(addresses: &[&str]) -> Stance {
+    Stance::Connected {
+        relay: "192.0.2.1:51820".parse().unwrap(),
+        listen_port: 40000,
+        tunnel: TunnelStance {
+            device: name("vpnd0"),
+            addresses: addresses.iter().map(|text| net(text)).collect(),
+        },
+    }
+}
+
 struct Capture;
 
 impl Capture {
+    /// "": by every device but loopback, as no name has the index 0.
     fn start(device: &str) -> (Arc<AtomicBool>, JoinHandle<Vec<Vec<u8>>>) {
         let all = u16::try_from(libc::ETH_P_ALL).unwrap().to_be();
         // SAFETY: plain socket creation; the result is checked and owned.
@@ -220,7 +274,7 @@ impl Capture {
         let mut buffer = [0u8; 2048];
         loop {
             // SAFETY: buffer and address outlive the call and have the lengths that are given.
-            let (length, kind) = unsafe {
+            let (length, kind, loopback) = unsafe {
                 let mut from: libc::sockaddr_ll = std::mem::zeroed();
                 let mut size = size_of_val(&from) as u32;
                 let length = libc::recvfrom(
@@ -231,11 +285,11 @@ impl Capture {
                     (&raw mut from).cast(),
                     &raw mut size,
                 );
-                (length, from.sll_pkttype)
+                (length, from.sll_pkttype, from.sll_hatype == libc::ARPHRD_LOOPBACK)
             };
             match usize::try_from(length) {
                 // 4: PACKET_OUTGOING, the ISP's own frames.
-                Ok(length) if kind != 4 => frames.push(buffer[..length].to_vec()),
+                Ok(length) if kind != 4 && !loopback => frames.push(buffer[..length].to_vec()),
                 Ok(_) => {}
                 Err(_) if stop.load(Ordering::Relaxed) => break,
                 Err(_) => std::thread::sleep(Duration::from_millis(1)),

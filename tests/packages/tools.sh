@@ -12,7 +12,7 @@
 # furnish: a router without vpnd, in $root; with the stand-ins of OpenWrt's own scripts.
 furnish() {
     local folder
-    for folder in bin sbin dev tmp sys proc etc/config etc/init.d etc/rc.d etc/hotplug.d etc/udhcpc.user.d \
+    for folder in bin sbin dev tmp sys proc etc/capabilities etc/config etc/init.d etc/rc.d etc/hotplug.d etc/udhcpc.user.d \
         lib/upgrade/keep.d lib/functions lib/apk usr/bin usr/sbin usr/lib/opkg/info usr/share var/run var/lock var/log; do
         mkdir -p "$root/$folder"
     done
@@ -24,7 +24,7 @@ furnish() {
     cp "$here/standins/functions.sh" "$root/lib/"
     cp "$here/standins/rc.common" "$root/etc/"
     # Other packages have files there.
-    for folder in etc/config etc/init.d etc/rc.d etc/hotplug.d etc/udhcpc.user.d lib/upgrade/keep.d usr/sbin usr/share usr/lib/opkg/info lib/apk; do
+    for folder in etc/capabilities etc/config etc/init.d etc/rc.d etc/hotplug.d etc/udhcpc.user.d lib/upgrade/keep.d usr/sbin usr/share usr/lib/opkg/info lib/apk; do
         : > "$root/$folder/other"
     done
 }

@@ -6,7 +6,9 @@
 // Helpers of tests, which clippy.toml allows only inside #[test] functions.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod capabilities;
 mod disarm;
+mod heal;
 mod stop;
 mod trouble;
 
@@ -44,14 +46,22 @@ config_get_bool() {
 	eval "$1=${value:-$4}"
 }
 procd_add_reload_trigger() { :; }
-procd_open_instance() { :; }
+procd_open_instance() { rm -f "$procd/$name".*; }
+procd_add_jail() { echo "$*" > "$procd/$name.jail"; }
 procd_set_param() {
 	parameter=$1
 	shift
 	echo "$*" > "$procd/$name.$parameter"
+	[ "$parameter $1" != "no_new_privs 1" ] || no_new_privs=1
 }
 procd_close_instance() {
-	mv "$procd/$name.command" "$procd/$name"
+	command=$(cat "$procd/$name.command")
+	# As procd's own (service/instance.c): without a jail nobody asks for capabilities.
+	if [ -e "$procd/$name.jail" ]; then
+		command="/sbin/ujail -t $(cat "$procd/$name.term_timeout") -n $(cat "$procd/$name.jail") \
+			-C $(cat "$procd/$name.capabilities") ${no_new_privs:+-c} -- $command"
+	fi
+	echo "$command" > "$procd/$name"
 	setsid sh -c '
 		echo $$ > "$0.owner"
 		while [ -e "$0" ] && [ "$(cat "$0.owner")" = $$ ]; do
@@ -73,6 +83,26 @@ stop() {
 reload() { reload_service "$@"; }
 . "$initscript"
 "$action" "$@"
+"#;
+
+/// What of OpenWrt's ujail (procd, jail/jail.c) is asked for here: with neither mounts nor another
+/// option that makes namespaces it makes none, and only sets capabilities and `no_new_privs`.
+const UJAIL: &str = r#"#!/bin/sh
+while [ "$1" != -- ]; do
+	case "$1" in
+		-t | -n) shift ;;
+		-C) file=$2; shift ;;
+		-c) privs=--no-new-privs ;;
+		*) echo "ujail: $1 is not known here"; exit 1 ;;
+	esac
+	shift
+done
+shift
+only() {
+	tr -d ' \t\n"' < "$file" | sed "s/.*$1:\[\([^]]*\)\].*/\1/; s/CAP_/+/g; s/^/-all,/" | tr A-Z a-z
+}
+exec /usr/bin/setpriv $privs --bounding-set "$(only bounding)" --inh-caps "$(only inheritable)" \
+	--ambient-caps "$(only ambient)" "$@"
 "#;
 
 const LONG: Duration = Duration::from_secs(40);
@@ -97,6 +127,9 @@ impl Router {
         let router = Self { dir: dir.clone() };
         router.install();
         fs::write("/etc/rc.common", RC_COMMON).unwrap();
+        // Each test's daemon has the powers that the package leaves it, and no others.
+        fs::write("/usr/sbin/ujail", UJAIL).unwrap();
+        sh("chmod 755 /usr/sbin/ujail");
         for (file, text) in [("vpnd", CONFIG), ("network", NETWORK), ("firewall", FIREWALL)] {
             fs::write(Path::new("/etc/config").join(file), text).unwrap();
         }
@@ -122,7 +155,7 @@ impl Router {
     fn install(&self) {
         let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("files");
         sh(&format!(
-            "cp -r {0}/etc/init.d {0}/etc/hotplug.d /etc/; cp -r {0}/usr/share/vpnd /usr/share/; mkdir -p /lib/upgrade/keep.d
+            "cp -r {0}/etc/init.d {0}/etc/hotplug.d {0}/etc/capabilities /etc/; cp -r {0}/usr/share/vpnd /usr/share/; mkdir -p /lib/upgrade/keep.d
              cp {1} /usr/sbin/vpnd; chmod 755 /etc/init.d/vpnd* /usr/share/vpnd/*
              ln -sf ../init.d/vpnd-boot /etc/rc.d/S18vpnd-boot; ln -sf ../init.d/vpnd /etc/rc.d/S21vpnd",
             files.display(),

@@ -148,3 +148,89 @@ fn status_tells_when_the_block_stood_and_when_the_first_frame_left() {
         assert_eq!(r.leaves(), 0);
     });
 }
+
+/// As much of it as the scripts use, on files with named sections.
+const UCI: &str = r#"#!/bin/sh
+[ "$1" != -q ] || shift
+verb=$1
+IFS=. read -r file section option << END
+$2
+END
+case $verb in
+	show) awk -v f="$file" -v q="'" '$1 == "config" { s = $3; gsub(q, "", s); print f "." s "=" $2; next }
+		NF > 2 { print f "." s "." $2 "=" $3 }' "/etc/config/$file" ;;
+	get) "$0" show "$file" | sed -n "s/^$2='\(.*\)'$/\1/p" ;;
+	delete) awk -v w="'$section'" -v o="$option" '$1 == "config" { in_it = $3 == w; if (in_it && o == "") next }
+		in_it && (o == "" || $2 == o) { next } { print }' "/etc/config/$file" > /run/uci.new
+		cat /run/uci.new > "/etc/config/$file" ;;
+	commit) echo "$file" >> /run/commits ;;
+esac
+"#;
+
+/// What vpnd adds to the owner's sections is taken back, by its daemon, by its command alone, and without it.
+#[test]
+fn the_lans_ipv6_is_lent_while_armed_and_given_back() {
+    router("lan6", |r| {
+        let network = super::NETWORK.replace("\toption netmask", "\toption ip6assign '60'\n\toption netmask");
+        let dhcp = "config dhcp 'lan'\n\toption interface 'lan'\n\toption ra 'server'\n";
+        let config = fs::read_to_string("/etc/config/vpnd").unwrap();
+        let ipv6 = config.replace("\tlist dns", "\tlist address 'fc00:bbbb::2/128'\n\tlist dns");
+        for (file, text) in [("vpnd", &*ipv6), ("network", &*network), ("dhcp", dhcp)] {
+            fs::write(Path::new("/etc/config").join(file), text).unwrap();
+        }
+        for service in ["firewall", "network", "odhcpd"] {
+            fs::write(
+                format!("/etc/init.d/{service}"),
+                format!("#!/bin/sh\necho {service} $1 >> /run/reloads\n"),
+            )
+            .unwrap();
+            sh(&format!("chmod 755 /etc/init.d/{service}"));
+        }
+        let files = || ["network", "dhcp"].map(|file| read(&format!("/etc/config/{file}")));
+        let lent = || {
+            files().iter().map(|text| text.matches("\toption vpnd_").count()).collect::<Vec<_>>() == [1, 1]
+        };
+        let before = [network.clone(), dhcp.to_owned()];
+        // Not before `vpnd setup`.
+        r.locked();
+        assert_eq!(files(), before);
+        r.expect("disarm --yes", 0, "disarmed");
+        r.expect("setup", 0, "set up");
+        assert_eq!(files(), before, "an open router");
+        r.expect("lockdown on", 0, "");
+        r.until("it is lent", |_| lent());
+        r.until("both are told", |_| {
+            ["network", "odhcpd"].iter().all(|name| read("/run/reloads").contains(name))
+        });
+        r.expect("teardown", 1, "armed");
+        r.expect("disarm --yes", 0, "disarmed");
+        assert_eq!(files(), before);
+
+        // By force, beside a daemon that hangs.
+        r.expect("lockdown on", 0, "");
+        r.until("it is lent", |_| lent());
+        sh(&format!("kill -STOP {}", r.pid()));
+        r.expect("disarm --yes", 0, "disarmed");
+        assert_eq!(files(), before);
+
+        // A daemon that died in between is followed by one that lends nothing twice.
+        r.locked();
+        r.until("it is lent", |_| lent());
+        sh(&format!("kill -9 {}", r.pid()));
+        r.until("another answers", Router::answers);
+        assert!(lent());
+
+        // Without vpnd.
+        r.service("vpnd", "stop");
+        r.until("the daemon ends", |r| !r.answers());
+        fs::write("/sbin/uci", UCI).unwrap();
+        sh("chmod 755 /sbin/uci; sh /usr/share/vpnd/stay put");
+        r.remove_package();
+        fs::write("/run/reloads", "").unwrap();
+        let (code, said) = busybox(&["ash", "/etc/vpnd/way-out", "--yes"]);
+        assert!(code == 0 && said.contains("the LAN's IPv6: done"), "{said}");
+        assert_eq!(files(), before);
+        assert_eq!(read("/run/reloads"), "firewall reload\nnetwork reload\nodhcpd reload\n");
+        assert_eq!(read("/etc/config/firewall").matches("vpnd_").count(), 0);
+    });
+}

@@ -261,6 +261,8 @@ mod tests {
     const QUESTIONS: &[(&str, &str, &str)] = &[
         ("connected-plain", "lan:192.168.1.20", "1.1.1.1:53/udp"),
         ("connected-plain", "lan:192.168.1.20", "10.64.0.1:53/udp"),
+        ("connected-plain, redirect_dns", "lan:192.168.1.20", "1.1.1.1:53/udp"),
+        ("blocked-plain, redirect_dns", "lan:192.168.1.20", "1.1.1.1:53"),
         ("connected-plain", "192.168.1.20", "1.1.1.1"),
         ("connected-plain", "lan:tv", "[2606:4700::1111]:443"),
         ("connected-plain", "lan:br-lan", "203.0.113.1:51820/udp"),
@@ -304,7 +306,10 @@ mod tests {
     ];
 
     fn answered(case: &str, from: &str, to: &str) -> (Result<Answer, String>, String) {
-        let case = samples::cases().into_iter().find(|known| known.name == case).unwrap();
+        let (case, redirect_dns) =
+            case.strip_suffix(", redirect_dns").map_or((case, false), |case| (case, true));
+        let mut case = samples::cases().into_iter().find(|known| known.name == case).unwrap();
+        case.settings.redirect_dns = redirect_dns;
         let policy = compose(&case.stance, &case.settings, &case.facts).unwrap();
         let (settings, facts) = (case.settings, case.facts);
         let origin = Origin { hash: "0123456789abcdef".to_owned(), in_force: None };

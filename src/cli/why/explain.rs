@@ -66,7 +66,18 @@ impl Asked<'_> {
         if from.address.is_ipv4() != address.is_ipv4() {
             return Err(format!("{} and {address} are not of one family", from.address));
         }
-        let to = self.destination(&from, address, target.address.is_none(), &mut assumed);
+        let redirected = self.settings.redirect_dns
+            && from.zone == Zone::Lan
+            && target.is_dns()
+            && target.address.is_some()
+            && !self.settings.lan_resolvers().any(|resolver| *resolver == from.address);
+        let (address, router) = if redirected {
+            assumed.push(format!("fw4 hands what is for {address} to the router (redirect_dns)"));
+            (self.own_address(&from, v4), true)
+        } else {
+            (address, target.address.is_none())
+        };
+        let to = self.destination(&from, address, router, &mut assumed);
         self.evaluated(from, to, target, assumed)
     }
 

@@ -54,6 +54,11 @@ const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 
 impl Target {
+    /// What fw4's redirect takes (`redirect_dns`).
+    pub fn is_dns(&self) -> bool {
+        matches!(self.protocol, TCP | UDP) && self.port == Some(53)
+    }
+
     /// `HOST[:PORT][/PROTOCOL]`, an IPv6 address with a port in brackets.
     ///
     /// # Errors

@@ -29,6 +29,9 @@ pub(super) struct Decision<'a> {
 /// As the fields of [`super::Settings`] and [`super::Loaded`].
 pub(super) struct Decided {
     pub lan: Lan,
+    pub lan_networks: Vec<String>,
+    /// Whether `/etc/config/network` has a prefix of the LAN's own (`ula_prefix`).
+    pub has_ula: bool,
     pub wan_names: Vec<IfName>,
     pub wan_pppoe: Vec<IfName>,
     pub zones: Vec<FirewallZone>,
@@ -87,8 +90,11 @@ impl<'a> Decision<'a> {
         let (wan_names, wan_pppoe) = wan::names(&self.network, |name| self.devices.contains_key(name));
         let is_lan = |name: &str| name.parse().is_ok_and(|name| self.devices.contains_key(&name));
         let zones = self.zones.sides(&self.network, is_lan);
+        let on_lan = |name: &&String| self.network.devices(name).iter().any(|device| is_lan(device));
+        let lan_networks = self.network.interfaces.keys().filter(on_lan).cloned().collect();
+        let has_ula = self.network.has_ula;
         let lan = Lan { devices: self.devices.into_values().collect(), routes };
-        Decided { lan, wan_names, wan_pppoe, zones }
+        Decided { lan, lan_networks, has_ula, wan_names, wan_pppoe, zones }
     }
 
     fn read_files(&mut self, config_dir: &Path, automatic: bool, by_device: bool) {

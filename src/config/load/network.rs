@@ -48,6 +48,8 @@ impl Interface {
 #[derive(Debug, Default)]
 pub(super) struct Network {
     pub interfaces: BTreeMap<String, Interface>,
+    /// `option ula_prefix`.
+    pub has_ula: bool,
     /// Ports of each bridge.
     ports: BTreeMap<String, BTreeSet<String>>,
 }
@@ -58,6 +60,7 @@ impl Network {
         for section in &package.sections {
             match section.kind.as_str() {
                 "interface" => network.interface(section, &package.sections),
+                "globals" => network.has_ula |= section.text("ula_prefix").is_some(),
                 "device" if section.text("type").as_deref() == Some("bridge") => {
                     if let Some(name) = section.text("name") {
                         let mut ports = words(section, "ports");

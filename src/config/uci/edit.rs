@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{Commands, Fault, Package, Section, Tree, Value, parse};
+use super::{Commands, Entry, Fault, Item, Package, Section, Tree, Value, parse};
 
 /// A section to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +79,110 @@ pub fn own(
     let fate = |section| if owned(section) { Fate::Goes } else { Fate::Stays };
     let fates: Vec<Fate> = before.sections.iter().map(fate).collect();
     rewrite(text, &before, &fates, new).map(Some)
+}
+
+/// An option that vpnd adds to sections of the owner's, and takes back. Beside it stands a marker of the same
+/// value: the file itself says what was added, from the same write on, after `uci commit`, and without vpnd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loan {
+    /// `option` or `list`.
+    pub word: &'static str,
+    pub name: &'static str,
+    pub marker: &'static str,
+    pub value: &'static str,
+}
+
+impl Loan {
+    #[must_use]
+    pub fn is_in(&self, section: &Section) -> bool {
+        section.get(self.marker).is_some()
+    }
+
+    /// The section's values that were added: the marker's, and the option's unless somebody changed it.
+    fn lent<'a>(&self, section: &'a Section) -> Vec<&'a Item> {
+        let Some([marker]) = section.get(self.marker).map(|entry| items(&entry.value)) else {
+            return Vec::new();
+        };
+        let option = section.get(self.name).map(|entry| items(&entry.value)).unwrap_or_default();
+        let same = option.len() == 1;
+        let unchanged = option.iter().filter(|item| same && item.bytes == marker.bytes);
+        std::iter::once(marker).chain(unchanged).collect()
+    }
+
+    /// The section as its owner wrote it.
+    fn without(&self, section: &Section) -> Shape {
+        let lent: Vec<usize> = self.lent(section).iter().map(|item| item.line).collect();
+        let theirs = |entry: &&Entry| {
+            let named = entry.name == self.marker || entry.name == self.name;
+            !named || !items(&entry.value).iter().all(|item| lent.contains(&item.line))
+        };
+        let options = section.options.iter().filter(theirs).cloned().collect();
+        shape(&Section { options, ..section.clone() })
+    }
+}
+
+/// Has the sections that `wanted` names have the option, where they have none of their own, and no other section
+/// what was added before. None: they are so. Every other byte stays, and what is taken back leaves none behind.
+///
+/// # Errors
+/// As [`replace`].
+pub fn lend(
+    text: &[u8],
+    loan: &Loan,
+    wanted: impl Fn(&Section) -> bool,
+) -> Result<Option<Vec<u8>>, EditError> {
+    let before = parse(text)?;
+    let lines = lines(text)?;
+    let line = |number: usize| lines.iter().find(|line| line.number == number);
+    let mut edits: Vec<(Range<usize>, String)> = Vec::new();
+    for section in &before.sections {
+        match (loan.is_in(section), wanted(section)) {
+            (true, false) => {
+                for item in loan.lent(section) {
+                    let own = line(item.line).filter(|line| line.sections.len() == 1);
+                    let own = own.ok_or(EditError::MixedLine(item.line))?;
+                    edits.push((own.span.clone(), String::new()));
+                }
+            }
+            (false, true) if section.get(loan.name).is_none() => {
+                let whole = |line: &&Line| {
+                    line.sections.iter().all(|at| Some(at) == line.sections.first())
+                        && text.get(..line.span.end).is_some_and(|text| text.ends_with(b"\n"))
+                };
+                let header = line(section.line).filter(whole).ok_or(EditError::MixedLine(section.line))?;
+                let Loan { word, name, marker, value } = loan;
+                let end = header.span.end;
+                edits.push((end..end, format!("\t{word} {name} '{value}'\n\toption {marker} '{value}'\n")));
+            }
+            _ => {}
+        }
+    }
+    if edits.is_empty() {
+        return Ok(None);
+    }
+    edits.sort_by_key(|(span, _)| span.start);
+    let (mut out, mut copied) = (Vec::with_capacity(text.len() + 128), 0);
+    for (span, new) in edits {
+        out.extend_from_slice(text.get(copied..span.start).unwrap_or_default());
+        out.extend_from_slice(new.as_bytes());
+        copied = span.end;
+    }
+    out.extend_from_slice(text.get(copied..).unwrap_or_default());
+    let same = parse(&out).is_ok_and(|after| {
+        after.sections.len() == before.sections.len()
+            && before.sections.iter().zip(&after.sections).all(|(old, new)| {
+                let due = wanted(old) && (loan.is_in(old) || old.get(loan.name).is_none());
+                loan.without(old) == loan.without(new) && loan.is_in(new) == due
+            })
+    });
+    if same { Ok(Some(out)) } else { Err(EditError::Differs(loan.name.to_owned())) }
+}
+
+fn items(value: &Value) -> &[Item] {
+    match value {
+        Value::Text(item) => std::slice::from_ref(item),
+        Value::List(items) => items,
+    }
 }
 
 fn rewrite(text: &[u8], before: &Package, fates: &[Fate], new: &[NewSection]) -> Result<Vec<u8>, EditError> {

@@ -12,7 +12,7 @@ use crate::firewall::{Error, InForce, Nft, Ruleset, compile};
 use crate::policy::{Policy, PolicyState, Stance, compose, samples};
 use crate::state::RunDir;
 
-const LIMIT: Duration = Duration::from_millis(700);
+const LIMIT: Duration = Duration::from_secs(2);
 
 /// A folder of the test's own with a script that stands in for nft. `$load` is 1 for a
 /// transaction, `$times` counts the calls of the same kind; `nft` is the real one.
@@ -40,11 +40,11 @@ impl FalseNft {
 
     /// With time enough also on a busy machine.
     pub fn patient(&self) -> Nft {
-        Nft::new(self.folder.join("nft"))
+        Nft::new(self.folder.join("nft")).keeping(recorded())
     }
 
     pub fn nft(&self) -> Nft {
-        Nft::with_limit(self.folder.join("nft"), LIMIT)
+        Nft::with_limit(self.folder.join("nft"), LIMIT).keeping(recorded())
     }
 }
 
@@ -72,6 +72,10 @@ fn connected() -> Ruleset {
 
 fn in_kernel() -> Option<InForce> {
     Nft::new(PathBuf::from("nft")).in_force().unwrap()
+}
+
+fn recorded() -> Option<String> {
+    in_kernel().map(|in_force| in_force.hash.to_string())
 }
 
 /// Blocked is in force by the real nft; then the false one is asked for connected.
@@ -194,6 +198,23 @@ fn when_putting_back_fails_too_the_error_says_that_nothing_is_known() {
         let program = FalseNft::new("always-adds", adds);
         let error = program.nft().apply(&connected()).unwrap_err();
         assert!(matches!(&error, Error::Unknown { .. }), "{error}");
+    });
+}
+
+/// Of a dump that breaks off, nft lists what it has, and ends well: that must not be put back as the
+/// former policy, which would be chains without rules.
+#[test]
+fn a_part_of_the_former_policy_is_not_put_back() {
+    in_namespace(|| {
+        Nft::new(PathBuf::from("nft")).apply(&blocked()).unwrap();
+        let whole = in_kernel().unwrap();
+        let program =
+            FalseNft::new("cuts", "[ $load = 0 ] && { nft \"$@\" | sed 's/, {\"rule\": .*$/]}/'; exit 0; }");
+        let cut = program.nft().in_force().unwrap().unwrap();
+        assert_ne!(cut.hash, whole.hash, "control: it cuts, and nobody hears of it");
+        let error = program.nft().apply(&connected()).unwrap_err();
+        assert!(matches!(&error, Error::Unknown { .. }), "{error}");
+        assert_eq!(in_kernel().unwrap().hash, connected().hash(), "the new rules are whole at least");
     });
 }
 

@@ -63,6 +63,7 @@ const CASES: &[(&str, Change, Change)] = &[
     ),
     ("resolver", |_| {}, |s| _ = s.resolvers.remove(0)),
     ("resolver, all", |_| {}, |s| s.resolvers.clear()),
+    ("redirect_dns", |_| {}, |s| s.redirect_dns = true),
     ("mark", |_| {}, |s| s.mark = Mark::DEFAULT),
     ("api_endpoint", |_| {}, |s| _ = s.api.remove(0)),
     ("tunnel", |_| {}, |s| s.tunnel = None),

@@ -22,10 +22,9 @@ pub fn resolvers(out: &mut Vec<String>, old: &Settings, new: &Settings) {
 
 /// Contract 3.5: inside the tunnel, unless connected on a LAN device.
 fn place(settings: &Settings, resolver: IpAddr) -> &'static str {
-    let mut lan = settings.lan.devices.iter().flat_map(|device| &device.prefixes);
     if resolver.is_loopback() {
         " on the router itself"
-    } else if lan.any(|net| net.contains(&resolver)) {
+    } else if settings.lan.connects(&resolver) {
         " in the LAN"
     } else {
         ", inside the tunnel"

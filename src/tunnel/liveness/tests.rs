@@ -42,12 +42,12 @@ fn an_idle_line_lets_the_router_sleep() {
     // A keepalive now and then is nothing to do; what it asks itself every two minutes is answered.
     let (said, polls) = polled(600, true, |s| (0, if s % 30 == 0 { KEEPALIVE } else { 0 }, true));
     assert!(said.iter().all(|(_, step)| *step == Step::Ping) && said.len() >= 4, "{said:?}");
-    assert!(polls <= 600 / 5 + 60, "{polls} polls in 600 s");
+    assert!(polls <= 600 / 10 + 60, "{polls} polls in 600 s");
     // A dead relay is found at most so much later.
     let (said, _) = polled(200, true, |s| if s < 102 { (0, 0, true) } else { (0, 500, false) });
     let (slow, fast) = (said.last().unwrap(), dies(107));
     assert_eq!(slow.1, Step::Dead);
-    assert!((fast.last().unwrap().0..=fast.last().unwrap().0 + 5).contains(&slow.0), "{said:?}");
+    assert!((fast.last().unwrap().0..=fast.last().unwrap().0 + 10).contains(&slow.0), "{said:?}");
 }
 
 /// Pings from `first` on every 3 s, dead 15 s after the first.

@@ -84,7 +84,11 @@ const ETH_IP: u16 = 0x0800;
 const ETH_ARP: u16 = 0x0806;
 const ETH_IP6: u16 = 0x86dd;
 const ETH_EAPOL: u16 = 0x888e;
-const ETH_PPPOE: [u16; 2] = [0x8863, 0x8864];
+const ETH_PPPOE_DISCOVERY: u16 = 0x8863;
+const ETH_PPPOE_SESSION: u16 = 0x8864;
+/// Protocols of PPP (RFC 1661, section 2; RFC 5072, section 3).
+const PPP_IP: u16 = 0x0021;
+const PPP_IP6: u16 = 0x0057;
 
 /// Judges an Ethernet frame that the router put on the WAN wire while one of `states` held.
 #[must_use]
@@ -104,15 +108,34 @@ fn listed(frame: &[u8], vlan: Option<u16>, states: &[State], uplink: &Uplink) ->
     match kind {
         ETH_ARP => arp(payload, uplink),
         ETH_EAPOL => Class::Listed(Row::WanLayer2),
-        k if ETH_PPPOE.contains(&k) && uplink.pppoe => Class::Listed(Row::WanLayer2),
-        ETH_IP | ETH_IP6 => match Seen::parse(payload) {
-            Some(seen) => match row(&seen, states, uplink) {
-                Some(row) => Class::Listed(row),
-                None => Class::Unlisted(seen.to_string()),
-            },
-            None => Class::Unlisted(format!("an unreadable IP packet {payload:02x?}")),
-        },
+        ETH_PPPOE_DISCOVERY if uplink.pppoe => Class::Listed(Row::WanLayer2),
+        ETH_PPPOE_SESSION if uplink.pppoe => session(payload, states, uplink),
+        ETH_IP | ETH_IP6 => ip(payload, states, uplink),
         _ => Class::Unlisted(format!("a frame of type {kind:#06x}")),
+    }
+}
+
+fn ip(packet: &[u8], states: &[State], uplink: &Uplink) -> Class {
+    match Seen::parse(packet) {
+        Some(seen) => match row(&seen, states, uplink) {
+            Some(row) => Class::Listed(row),
+            None => Class::Unlisted(seen.to_string()),
+        },
+        None => Class::Unlisted(format!("an unreadable IP packet {packet:02x?}")),
+    }
+}
+
+/// What a PPPoE session carries (RFC 2516, section 4: six bytes of header): pppd's own words, or a
+/// packet of IP, which has to be listed as if it were on the wire itself.
+fn session(payload: &[u8], states: &[State], uplink: &Uplink) -> Class {
+    let Some((protocol, packet)) = payload.get(6..).and_then(|inner| inner.split_first_chunk()) else {
+        return Class::Unlisted("a cut-off PPPoE frame".to_owned());
+    };
+    match u16::from_be_bytes(*protocol) {
+        PPP_IP | PPP_IP6 => ip(packet, states, uplink),
+        // Of links and of network protocols: LCP, CHAP, IPCP, IPV6CP.
+        0x8000.. => Class::Listed(Row::WanLayer2),
+        other => Class::Unlisted(format!("PPP's protocol {other:#06x}")),
     }
 }
 
@@ -326,6 +349,26 @@ mod tests {
         assert_eq!(to("255.255.255.255"), Class::Listed(Row::DhcpV4Client));
         assert_eq!(to("203.0.113.1"), Class::Listed(Row::DhcpV4Client));
         assert!(matches!(to("198.51.100.1"), Class::Unlisted(_)));
+    }
+
+    #[test]
+    fn what_a_pppoe_session_carries_is_judged_as_if_it_were_on_the_wire() {
+        let judged = |protocol: u16, packet: &[u8], pppoe| {
+            let payload = [&[0x11, 0, 0, 1, 0, 0], &protocol.to_be_bytes()[..], packet].concat();
+            let frame = ethernet([0; 6], [0; 6], ETH_PPPOE_SESSION, &payload);
+            classify(&frame, None, &[State::Boot], &Uplink { pppoe, ..uplink() })
+        };
+        let packet =
+            |to| udp("203.0.113.2", to, (68, 67)).bytes(Marker { kind: Kind::RouterFlood, id: 1, seq: 1 });
+        assert_eq!(judged(0xc021, &[9, 1, 0, 8], true), Class::Listed(Row::WanLayer2));
+        assert_eq!(judged(PPP_IP, &packet("255.255.255.255"), true), Class::Listed(Row::DhcpV4Client));
+        for (protocol, to, pppoe) in [
+            (PPP_IP, "198.51.100.1", true),
+            (0x0041, "255.255.255.255", true),
+            (0xc021, "255.255.255.255", false),
+        ] {
+            assert!(matches!(judged(protocol, &packet(to), pppoe), Class::Unlisted(_)), "{protocol:#x} {to}");
+        }
     }
 
     #[test]

@@ -232,7 +232,7 @@ impl Sender {
             )
         };
         if sent < 0 {
-            bail!("sending a frame: {}", std::io::Error::last_os_error());
+            return Err(std::io::Error::last_os_error()).context("sending a frame");
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ mod layers;
 mod offload;
 mod openwrt;
 mod packages;
+pub mod pppoe;
 mod random;
 mod tunnel;
 mod watch;
@@ -19,6 +20,7 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -30,7 +32,7 @@ use crate::suite::{Late, Test};
 use crate::town::{SOON, Town};
 
 /// What is tried on every processor (`home run router`): each step that the daemon's life has, and its memory.
-pub const MAIN: [&str; 8] = [
+pub const MAIN: [&str; 9] = [
     "connected: LAN and router reach",
     "a relay that dies is found dead",
     "a change of relay under a flood",
@@ -39,6 +41,7 @@ pub const MAIN: [&str; 8] = [
     "the routing barrier holds alone",
     "a killed daemon leaves its policy",
     "the memory of a daemon",
+    "the block at boot",
 ];
 
 type Scenario = fn(&mut Town) -> Result<String>;
@@ -55,6 +58,7 @@ pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
     all.extend(control::scenarios());
     all.extend(offload::scenarios());
     all.extend(openwrt::scenarios());
+    all.extend(pppoe::scenarios());
     all.extend(packages::scenarios());
     all.extend(watch::scenarios());
     all.extend(death::scenarios());
@@ -97,6 +101,15 @@ pub fn soak(vpnd: PathBuf, seed: u64, count: usize) -> Test {
     Test::new(
         format!("guest: {count} random transitions and faults under a flood (seed {seed})"),
         move || in_town(&RefCell::new(None), &vpnd, |town| random::transitions(town, seed, count)),
+    )
+}
+
+/// Nothing happens for `time`, twice: best where idle time takes none (`tests/rig/run --skip-idle`).
+#[must_use]
+pub fn quiet(vpnd: PathBuf, time: Duration) -> Test {
+    Test::new(
+        format!("guest: {} s with nothing to do write no flash, and hardly wake it up", time.as_secs()),
+        move || in_town(&RefCell::new(None), &vpnd, |town| openwrt::quiet(town, time)),
     )
 }
 

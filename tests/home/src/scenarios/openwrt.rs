@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -15,8 +15,8 @@ use crate::town::{LONG, SOON, Town};
 pub(super) fn scenarios() -> Vec<(&'static str, Scenario)> {
     vec![
         ("fw4's file and dnsmasq's servers follow the state, and are given back", follow),
-        ("a daemon with nothing to do writes no flash", idle),
         ("the memory of a daemon that has connected, and changed its relay", memory),
+        ("the block at boot, beside nft -f of the same rules", block),
     ]
 }
 
@@ -53,20 +53,23 @@ fn flash(town: &Town) -> Result<Vec<Entry>> {
     Ok(found)
 }
 
-/// How often it woke up while nothing happened for a minute; nothing is written meanwhile.
-fn quiet_minute(town: &Town, pid: u32) -> Result<u64> {
+/// How often it woke up while nothing happened for so long; nothing is written meanwhile.
+fn quietly(town: &Town, pid: u32, time: Duration) -> Result<u64> {
     let (before, from) = (flash(town)?, wakeups(pid)?);
-    std::thread::sleep(QUIET);
+    std::thread::sleep(time);
     let count = wakeups(pid)? - from;
     ensure!(flash(town)? == before, "flash was written: {before:?}, then {:?}", flash(town)?);
     Ok(count)
 }
 
-const QUIET: Duration = Duration::from_secs(60);
+/// Nothing happens any more: the search for the path's MTU and the generation's record are done by then.
+const SETTLED: Duration = Duration::from_secs(30);
+/// At least so long from one wake-up to the next, on the whole.
+const REST: u64 = 5;
 
-/// Flash that wears out is written for a person's words and a tunnel's changes only. How often the daemon
-/// wakes up is told, not judged: the home's ISP advertises its router, and its DHCP client asks.
-fn idle(town: &mut Town) -> Result<String> {
+/// Flash that wears out is written for a person's words and a tunnel's changes only, and a processor
+/// with nothing to do sleeps; for `time` while blocked and once more while connected.
+pub(super) fn quiet(town: &mut Town, time: Duration) -> Result<String> {
     town.config.write(&town.dir.join("config"))?;
     town.start_as_it_is()?;
     // The control: what a person says is written, and wakes it.
@@ -75,13 +78,17 @@ fn idle(town: &mut Town) -> Result<String> {
     town.does(&["lockdown", "on"])?;
     ensure!(flash(town)? != before, "a word of a person's was not written");
     ensure!(wakeups(pid)? > counted, "a word of a person's woke nobody up");
-    std::thread::sleep(QUIET / 6);
-    let blocked = quiet_minute(town, pid)?;
+    std::thread::sleep(SETTLED);
+    let blocked = quietly(town, pid, time)?;
     connect(town, "r1")?;
-    // The search for the path's MTU and the generation's record are done by then.
-    std::thread::sleep(QUIET / 2);
-    let connected = quiet_minute(town, pid)?;
-    Ok(format!("wake-ups in {} s: {blocked} blocked, {connected} connected", QUIET.as_secs()))
+    std::thread::sleep(SETTLED);
+    let connected = quietly(town, pid, time)?;
+    let most = time.as_secs() / REST;
+    ensure!(
+        blocked.max(connected) <= most,
+        "woke up {blocked} times while blocked, {connected} while connected"
+    );
+    Ok(format!("it woke up {blocked} times blocked, {connected} connected; wanted at most {most}"))
 }
 
 /// What is there for dnsmasq: None without vpnd's file.
@@ -154,4 +161,34 @@ fn memory(town: &mut Town) -> Result<String> {
         ensure!(rss <= limit, "{rss} KiB of RSS; {limit} are the most");
     }
     Ok(format!("{rss} KiB of RSS, {most} at most, {anonymous} of it not the program's file"))
+}
+
+/// Turns of each side.
+const TURNS: usize = 3;
+
+/// How long the block at boot takes, with starting the program, reading its configuration, and reading the rules
+/// back; told beside the loading alone, not judged.
+fn block(town: &mut Town) -> Result<String> {
+    town.fresh()?;
+    town.config.write(&town.dir.join("config"))?;
+    let rules = town.does(&["ruleset", "--state", "boot"])?;
+    let (mut ours, mut alone) = (Vec::new(), Vec::new());
+    let none = |town: &Town| town.house.router.nft("delete table inet vpnd");
+    for _ in 0..TURNS {
+        let start = Instant::now();
+        let said = town.does(&["block"])?;
+        ours.push(start.elapsed());
+        ensure!(said.contains("(boot) in force"), "{said}");
+        none(town)?;
+        let start = Instant::now();
+        town.house.router.pipe("nft", &["-f", "-"], &rules)?;
+        alone.push(start.elapsed());
+        none(town)?;
+    }
+    let median = |times: &mut Vec<Duration>| {
+        times.sort();
+        times.get(TURNS / 2).copied().unwrap_or_default().as_millis()
+    };
+    let (ours, alone) = (median(&mut ours), median(&mut alone));
+    Ok(format!("'vpnd block' {ours} ms, nft -f {alone} ms: {:.2}", ours as f64 / alone.max(1) as f64))
 }
