@@ -1,64 +1,49 @@
-# Stand-ins of opkg and apk, and a root for them, for tests/packages/life and readme: they unpack with read.py and do the steps of
-# the real ones in their order, scripts and configuration files included. Sourced by bash, never run.
+# Stand-ins of opkg and apk, for tests/packages/life and, in a guest, tests/packages/manager: they take
+# an unpacked package and do the steps of the real ones in their order, scripts and configuration
+# files included. Sourced by bash, dash and busybox' ash, never run.
 #   opkg: opkg-lede libopkg/opkg_install.c (opkg_install_pkg, resolve_conffiles), opkg_remove.c
 #   apk: apk-tools src/database.c (apk_db_install_pkg, apk_db_migrate_files, apk_db_purge_pkg)
-# shellcheck shell=bash disable=SC2154,SC2034 # root, work and scratch are theirs
+# shellcheck shell=dash disable=SC2154,SC3043 # root, work and here are those of who sources this; all three have local
 #
-# They know of one package, vpnd. Its record is in $work/installed, outside of the root.
+# They know of one package, vpnd. Its record is in $work/installed, outside of the root. Who sources
+# this brings three functions: `fault WORDS`; `moment WORDS`, at each step at which a router may lose
+# power; and `unpack PACKAGE FOLDER`, after which FOLDER is as `read.py extract` and `catalogue` left it.
 
-event() { grep -q -- "$1" "$root/events"; }
-forget() { : > "$root/events"; : > "$work/said"; }
-# begin NAME: a fresh root, a router without vpnd.
-begin() {
-    local command folder
-    story=$1 armed='' work=$scratch/$1 root=$scratch/$1/root
-    mkdir -p "$root"/{bin,dev,tmp,sys,proc,etc/{capabilities,config,init.d,rc.d,hotplug.d,udhcpc.user.d},lib/{upgrade/keep.d,functions},lib/apk,usr/{bin,sbin,lib/opkg/info,share},var/{run,lock}}
-    cp /bin/busybox "$root/bin/busybox"
+# furnish: a router without vpnd, in $root; with the stand-ins of OpenWrt's own scripts.
+furnish() {
+    local folder
+    for folder in bin sbin dev tmp sys proc etc/capabilities etc/config etc/init.d etc/rc.d etc/hotplug.d etc/udhcpc.user.d \
+        lib/upgrade/keep.d lib/functions lib/apk usr/bin usr/sbin usr/lib/opkg/info usr/share var/run var/lock var/log; do
+        mkdir -p "$root/$folder"
+    done
+    cp "$(command -v busybox)" "$root/bin/busybox"
     chroot "$root" /bin/busybox --install -s /bin
-    mkdir -p "$root/usr/bin"
     ln -s /bin/busybox "$root/usr/bin/env"
     mknod -m 666 "$root/dev/null" c 1 3
     : > "$root/dev/console"
     cp "$here/standins/functions.sh" "$root/lib/"
     cp "$here/standins/rc.common" "$root/etc/"
-    for command in logger nft ip conntrack uci ubus; do
-        rm -f "$root/bin/$command"
-        cp "$here/standins/record" "$root/usr/sbin/$command"
-    done
     # Other packages have files there.
     for folder in etc/capabilities etc/config etc/init.d etc/rc.d etc/hotplug.d etc/udhcpc.user.d lib/upgrade/keep.d usr/sbin usr/share usr/lib/opkg/info lib/apk; do
         : > "$root/$folder/other"
     done
-    forget
-    listing "$root" > "$work/before"
 }
-listing() { (cd "$1" && find . -path ./events -prune -o -path ./tmp -prune -o -path ./var -prune -o -printf '%p %y %m %l\n' | LC_ALL=C sort); }
 
 run() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
 
 # script NAME ENVIRONMENT ARGUMENT...: runs a script that lies in the root, if it is there.
 script() {
-    local name=$1 variables=$2
+    local name="$1" variables="$2"
     shift 2
     [ -e "$root/$name" ] || return 0
     # shellcheck disable=SC2086 # several variables
     run $variables /bin/sh -c "$name $*" >> "$work/said" 2>&1 || fault "script $name $* failed with status $?"
 }
 
-# unpack PACKAGE FOLDER: and puts the stand-in of vpnd's program in its place.
-unpack() {
-    local program=$2/files/usr/sbin/vpnd real
-    rm -rf "$2"
-    # The same ones are unpacked again and again.
-    [ -e "$scratch/unpacked/${1##*/}" ] || {
-        mkdir -p "$scratch/unpacked"
-        "$here/read.py" extract "$1" "$scratch/unpacked/${1##*/}" || die "cannot unpack $1"
-    }
-    cp -a "$scratch/unpacked/${1##*/}" "$2"
-    real=$(hash_of "$program")
-    sed "s/PROGRAM\$/$real/" "$here/standins/${standin:-vpnd}" > "$program"
-    (cd "$2/files" && find . -mindepth 1 ! -type d -printf '/%P\n' | LC_ALL=C sort) > "$2/list"
-    (cd "$2/files" && find . -mindepth 1 -type d -printf '/%P\n' | LC_ALL=C sort -r) > "$2/dirs"
+# catalogue FOLDER: lists of the files and of the folders of an unpacked package.
+catalogue() {
+    (cd "$1/files" && find . -mindepth 1 ! -type d -printf '/%P\n' | LC_ALL=C sort) > "$1/list"
+    (cd "$1/files" && find . -mindepth 1 -type d -printf '/%P\n' | LC_ALL=C sort -r) > "$1/dirs"
 }
 
 version() { sed -n 's/^  "[Vv]ersion": "\(.*\)",*$/\1/p' "$1/info.json"; }
@@ -67,7 +52,8 @@ hash_of() { sha256sum < "$1" | cut -d ' ' -f 1; }
 # put FOLDER PATH [AS]: one file of the unpacked package into the root.
 put() {
     mkdir -p "$root$(dirname "$2")"
-    cp -a --remove-destination "$1/files$2" "$root${3:-$2}"
+    rm -f "$root${3:-$2}"
+    cp -a "$1/files$2" "$root${3:-$2}"
 }
 
 # sweep: removes the folders that the package leaves empty.
@@ -91,7 +77,7 @@ modified() { [ "$(hash_of "$root$1")" != "$(shipped "$1")" ]; }
 info=/usr/lib/opkg/info
 
 opkg_install() {
-    local new=$work/new upgrade='' old='' conffile path
+    local new="$work/new" upgrade='' old='' conffile path
     unpack "$1" "$new"
     if [ -e "$work/installed" ]; then
         upgrade=1 old=$(version "$work/installed")
@@ -133,10 +119,13 @@ opkg_install() {
     script $info/vpnd.postinst "PKG_UPGRADE=${upgrade:-0}" configure
 }
 
+# gone FOLDER: the files that the installed package has and the new one has not.
+gone() { grep -vxF -f "$1/list" "$work/installed/list" || true; }
+
 # obsolete FOLDER: removes what the installed package has and the new one has not.
 obsolete() {
     local path
-    LC_ALL=C comm -23 "$work/installed/list" "$1/list" | while read -r path; do rm -f "$root$path"; done
+    gone "$1" | while read -r path; do rm -f "$root$path"; done
 }
 
 opkg_remove() {
@@ -156,7 +145,7 @@ opkg_remove() {
 
 # apk_script FOLDER TYPE ARGUMENT...: its scripts lie in memory, or for a moment in the root.
 apk_script() {
-    local folder=$1 name
+    local folder="$1" name
     name=/lib/apk/exec/vpnd-$(version "$1").$2
     [ -e "$folder/scripts/$2" ] || return 0
     mkdir -p "$root/lib/apk/exec"
@@ -167,7 +156,7 @@ apk_script() {
 }
 
 apk_install() {
-    local new=$work/new old='' path
+    local new="$work/new" old='' path
     unpack "$1" "$new"
     [ ! -e "$work/installed" ] || old=$(version "$work/installed")
     if [ -n "$old" ]; then
@@ -175,9 +164,8 @@ apk_install() {
     else
         apk_script "$new" pre-install "$(version "$new")"
     fi
-    # Whatever lies below /etc and was changed, or is nobody's, stays.
     while read -r path; do
-        if [[ $path == /etc/* && -e $root$path ]] && modified "$path"; then
+        if protected "$path"; then
             cmp -s "$new/files$path" "$root$path" || put "$new" "$path" "$path.apk-new"
         else
             put "$new" "$path"
@@ -185,7 +173,7 @@ apk_install() {
     done < "$new/list"
     moment "apk put the new package"
     if [ -n "$old" ]; then
-        LC_ALL=C comm -23 "$work/installed/list" "$new/list" > "$work/gone"
+        gone "$new" > "$work/gone"
         apk_purge "$work/gone"
     fi
     record "$new"
@@ -196,11 +184,19 @@ apk_install() {
     fi
 }
 
+# protected PATH: whatever lies below /etc and was changed, or is nobody's.
+protected() {
+    case $1 in
+        /etc/*) [ -e "$root$1" ] && modified "$1" ;;
+        *) return 1 ;;
+    esac
+}
+
 apk_purge() {
     local path
     while read -r path; do
-        [[ $path != /etc/* ]] || rm -f "$root$path.apk-new"
-        [[ $path == /etc/* && -e $root$path ]] && modified "$path" && continue
+        case $path in /etc/*) rm -f "$root$path.apk-new" ;; esac
+        protected "$path" && continue
         rm -f "$root$path"
     done < "$1"
 }

@@ -93,7 +93,9 @@ impl Config {
         put("firewall", FIREWALL)
     }
 
-    fn vpnd(&self) -> String {
+    /// The text of `/etc/config/vpnd`.
+    #[must_use]
+    pub fn vpnd(&self) -> String {
         let mut text = "config vpnd 'main'\n\toption enabled '1'\n\tlist lan_device 'br-guest'\n\tlist lan_device 'br-lan'\n".to_owned();
         for line in &self.main {
             text += &format!("\t{line}\n");

@@ -17,6 +17,7 @@ use crate::wire::{Capture, Sender};
 
 /// A running flood. Its threads stop with it.
 pub struct Flood {
+    pause: Duration,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Result<()>>>,
     lan: Arc<AtomicU32>,
@@ -39,8 +40,7 @@ impl std::fmt::Display for Flown {
 }
 
 impl Flood {
-    /// Starts sending, about `rate` packets a second from the LAN, as many from the router, and
-    /// a tenth as control frames.
+    /// Packets from the LAN alone, for as long as it is kept: the router may have no WAN meanwhile.
     ///
     /// # Errors
     /// When a socket cannot be made.
@@ -54,17 +54,17 @@ impl Flood {
     /// When a socket cannot be made.
     pub fn of_lan(house: &House, rate: u32) -> Result<Self> {
         let mut flood = Self {
+            pause: Duration::from_secs(1) / rate.max(1),
             stop: Arc::default(),
             threads: Vec::new(),
             lan: Arc::default(),
             router: Arc::default(),
             control: Arc::default(),
         };
-        let pause = Duration::from_secs(1) / rate.max(1);
         let sender = house.tv.enter(|| Sender::here("eth0"))?;
         let packets = lan_packets();
         let count = Arc::clone(&flood.lan);
-        flood.spawn(pause, count, move |n| {
+        flood.spawn(flood.pause, count, move |n| {
             let packet = pick(&packets, n);
             let marker = Marker { kind: Kind::LanFlood, id: 0, seq: n };
             let ethertype = if packet.from.is_ipv4() { 0x0800 } else { 0x86dd };
@@ -79,7 +79,7 @@ impl Flood {
     /// When a socket cannot be made.
     pub fn by(house: &House, rate: u32, device: &str) -> Result<Self> {
         let mut flood = Self::of_lan(house, rate)?;
-        let pause = Duration::from_secs(1) / rate.max(1);
+        let pause = flood.pause;
         let packets = router_packets();
         let bound = Binding { device: Some(device.into()), mark: None };
         let bindings = [Binding::default(), bound.clone()];

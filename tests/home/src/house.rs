@@ -224,10 +224,7 @@ impl House {
     /// When `ip` refuses.
     pub fn wan(&self) -> Result<()> {
         self.router.ip(&format!(
-            "link add wan address 02:00:00:00:03:01 type veth peer name cpe address 02:00:00:00:03:02 netns {}
-             addr add 203.0.113.2/24 dev wan
-             addr add 2001:db8:203::2/64 dev wan nodad
-             link set wan up",
+            "link add wan address 02:00:00:00:03:01 type veth peer name cpe address 02:00:00:00:03:02 netns {}",
             self.isp.path()
         ))?;
         self.isp.ip("addr add 203.0.113.1/24 dev cpe
@@ -239,6 +236,17 @@ impl House {
              neigh replace 2001:db8:203::2 lladdr 02:00:00:00:03:01 dev cpe
              route add 192.168.0.0/16 via 203.0.113.2
              route add fd00::/16 via 2001:db8:203::2")?;
+        self.wan_up()
+    }
+
+    /// What netifd does at boot.
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub fn wan_up(&self) -> Result<()> {
+        self.router.ip("link set wan up
+             addr add 203.0.113.2/24 dev wan
+             addr add 2001:db8:203::2/64 dev wan nodad")?;
         self.default_route()?;
         self.router.ip("neigh replace 203.0.113.1 lladdr 02:00:00:00:03:02 dev wan
              neigh replace 2001:db8:203::1 lladdr 02:00:00:00:03:02 dev wan

@@ -34,6 +34,7 @@ pub mod packets;
 pub mod probes;
 pub mod raw;
 pub mod reads;
+pub mod root;
 pub mod scenarios;
 pub mod selftest;
 pub mod services;

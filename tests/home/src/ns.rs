@@ -119,24 +119,7 @@ impl Netns {
     /// # Errors
     /// When the program cannot be run.
     pub fn output(&self, program: &str, args: &[&str], input: &str) -> Result<Output> {
-        self.enter(|| {
-            let mut child = Command::new(program)
-                .args(args)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .with_context(|| format!("starting {program}"))?;
-            let mut stdin = child.stdin.take().context("no stdin")?;
-            let input = input.as_bytes().to_vec();
-            let feeder = std::thread::spawn(move || {
-                // A program that does not read its input is no error of ours.
-                let _ = stdin.write_all(&input);
-            });
-            let output = child.wait_with_output().with_context(|| format!("waiting for {program}"))?;
-            let _ = feeder.join();
-            Ok(output)
-        })
+        self.enter(|| output(program, args, input))
     }
 
     /// Starts a program that goes on running.
@@ -147,6 +130,29 @@ impl Netns {
         // Command is not Send in general, but a mutable borrow of it is.
         self.enter(|| command.spawn().context("starting a program"))
     }
+}
+
+/// Runs a program to its end where the calling thread is, with `input` on its standard input.
+///
+/// # Errors
+/// When it cannot be run.
+pub fn output(program: &str, args: &[&str], input: &str) -> Result<Output> {
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("starting {program}"))?;
+    let mut stdin = child.stdin.take().context("no stdin")?;
+    let input = input.as_bytes().to_vec();
+    let feeder = std::thread::spawn(move || {
+        // A program that does not read its input is no error of ours.
+        let _ = stdin.write_all(&input);
+    });
+    let output = child.wait_with_output().with_context(|| format!("waiting for {program}"))?;
+    let _ = feeder.join();
+    Ok(output)
 }
 
 fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::classify::{Class, State, Tally, Uplink, classify};
 use crate::config::{Config, RelayEntry, paper_key};
 use crate::house::{House, at, ip};
+use crate::root::Root;
 use crate::services::echo;
 use crate::suite::Late;
 use crate::vpnd::{relay_endpoint, uplink};
@@ -36,6 +37,8 @@ pub struct Town {
     vpnd: PathBuf,
     /// Words before the daemon's own, e.g. a tracer that makes its system calls fail.
     pub wrapper: Vec<String>,
+    /// Files of the router's own, in which verbs and daemon are an installed package's.
+    pub root: Option<Root>,
     wireguard: bool,
     daemon: Option<Child>,
     starts: u32,
@@ -47,6 +50,16 @@ pub struct Said {
     pub code: i32,
     pub out: String,
     pub err: String,
+}
+
+impl From<&Output> for Said {
+    fn from(output: &Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
 }
 
 /// An emulated machine is slow: long enough for anything that happens at all.
@@ -110,6 +123,7 @@ impl Town {
             dir,
             vpnd: vpnd.to_owned(),
             wrapper: Vec::new(),
+            root: None,
             wireguard,
             daemon: None,
             starts: 0,
@@ -125,29 +139,39 @@ impl Town {
             let _ = self.say(&["disarm", "--yes"])?;
         }
         self.kill()?;
+        self.root = None;
         for name in ["run", "state", "config"] {
             let _ = fs::remove_dir_all(self.dir.join(name));
         }
+        self.forget()?;
+        // Whatever a scenario left: -force goes on where a line fails.
+        let _ = self.house.router.output("ip", &["-force", "-batch", "-"], LEFTOVERS)?;
+        self.house.fw4()?;
+        self.house.default_route()?;
+        for n in 0..self.house.relays.len() {
+            self.mood(n, Mood::Well)?;
+        }
+        self.config.main.clear();
+        self.wrapper.clear();
+        self.wan.clear();
+        Ok(())
+    }
+
+    /// The router's kernel without what was put into it: tables, tunnel, ip rules, flows.
+    ///
+    /// # Errors
+    /// When something cannot be undone.
+    pub fn forget(&self) -> Result<()> {
         let router = &self.house.router;
         router.nft("flush ruleset")?;
-        // Whatever a scenario left: -force goes on where a line fails.
-        let _ = router.output("ip", &["-force", "-batch", "-"], LEFTOVERS)?;
+        let _ = router.output("ip", &["-force", "-batch", "-"], TUNNEL)?;
         for family in ["-4", "-6"] {
             router.run("ip", &[family, "rule", "flush"])?;
             for (priority, table) in [("32766", "main"), ("32767", "default")] {
                 let _ = router.run("ip", &[family, "rule", "add", "pref", priority, "lookup", table]);
             }
         }
-        self.house.fw4()?;
-        self.house.default_route()?;
-        for n in 0..self.house.relays.len() {
-            self.mood(n, Mood::Well)?;
-        }
-        crate::raw::forget_flows(&self.house.router)?;
-        self.config.main.clear();
-        self.wrapper.clear();
-        self.wan.clear();
-        Ok(())
+        crate::raw::forget_flows(router)
     }
 
     /// Writes the configuration and starts the daemon.
@@ -219,7 +243,11 @@ impl Town {
     /// The end of the daemon's log, for a failed test.
     #[must_use]
     pub fn log(&self) -> String {
-        let text = fs::read_to_string(self.dir.join(format!("log-{}", self.starts))).unwrap_or_default();
+        let text = match &self.root {
+            Some(root) => root.read(&self.house.router, "/var/log/vpnd"),
+            None => fs::read_to_string(self.dir.join(format!("log-{}", self.starts))).map_err(Into::into),
+        };
+        let text = text.unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         format!("{}{}", lines[lines.len().saturating_sub(30)..].join("\n    "), self.whereabouts())
     }
@@ -292,15 +320,15 @@ impl Town {
     /// # Errors
     /// When the program cannot be run at all.
     pub fn say(&self, words: &[&str]) -> Result<Said> {
+        let router = &self.house.router;
+        if let Some(root) = &self.root {
+            let words: Vec<&str> = ["/usr/sbin/vpnd"].iter().chain(words).copied().collect();
+            return root.say(router, &words);
+        }
         let dirs = self.dirs();
         let args: Vec<&str> = words.iter().copied().chain(dirs.iter().map(String::as_str)).collect();
         let program = self.vpnd.display().to_string();
-        let output = self.house.router.output(&program, &args, "")?;
-        Ok(Said {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
+        Ok(Said::from(&router.output(&program, &args, "")?))
     }
 
     /// Runs a verb that must succeed.
@@ -473,10 +501,13 @@ impl Drop for Town {
     }
 }
 
-const LEFTOVERS: &str = "\
+const TUNNEL: &str = "\
 link del vpnd0
 route flush table 7651
 route flush table 7652
+";
+
+const LEFTOVERS: &str = "\
 route del 198.51.100.0/24 via 203.0.113.1
 route del 0.0.0.0/1 via 203.0.113.1
 route del 128.0.0.0/1 via 203.0.113.1

@@ -10,6 +10,7 @@ mod inject;
 mod layers;
 mod offload;
 mod openwrt;
+mod packages;
 pub mod pppoe;
 mod random;
 mod tunnel;
@@ -58,6 +59,7 @@ pub fn tests(vpnd: PathBuf, seed: u64) -> Vec<Test> {
     all.extend(offload::scenarios());
     all.extend(openwrt::scenarios());
     all.extend(pppoe::scenarios());
+    all.extend(packages::scenarios());
     all.extend(watch::scenarios());
     all.extend(death::scenarios());
     all.extend(clock::scenarios());
