@@ -43,7 +43,16 @@ touch done
 fn dnsmasq() -> Child {
     let script = "trap 'echo x >> /run/service/told' HUP; touch /run/service/up; while :; do sleep 0.1; done";
     let mut command = Command::new("/bin/sh");
-    command.arg0("/usr/sbin/dnsmasq").uid(65534).args(["-c", script]).stdin(Stdio::null()).spawn().unwrap()
+    command.arg0("/usr/sbin/dnsmasq").uid(65534).args(["-c", script]).stdin(Stdio::null());
+    // A shell cannot trap what was ignored when it began, and under nohup(1) that is SIGHUP.
+    // SAFETY: signal(2) may be called between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+            Ok(())
+        });
+    }
+    command.spawn().unwrap()
 }
 
 /// The powers that the running daemon has, as capability sets of its process; and that it gets no more.
