@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::network::is_on;
 use super::read_package;
 use crate::config::names::Mark;
 use crate::config::problem::{Place, Report};
@@ -44,20 +45,16 @@ fn named<'a>(package: &'a Package, name: &str) -> Option<&'a Section> {
     package.sections.iter().find(|section| !section.anonymous && section.name == name)
 }
 
-fn is_on(section: &Section) -> bool {
-    section.text("enabled").is_some_and(|text| value::flag(&text) == Ok(true))
-}
-
 /// Once it watches an interface.
 fn mwan3(package: &Package) -> Option<u32> {
-    package.sections.iter().find(|section| section.kind == "interface" && is_on(section))?;
+    package.sections.iter().find(|section| section.kind == "interface" && is_on(section, "enabled"))?;
     let mask = named(package, "globals").and_then(|globals| globals.text("mmx_mask"));
     Some(mask.and_then(|mask| value::number32(&mask).ok()).unwrap_or(MWAN3))
 }
 
 /// Its mask is in hexadecimal digits, with 0x or without.
 fn pbr(package: &Package) -> Option<u32> {
-    let config = named(package, "config").filter(|config| is_on(config))?;
+    let config = named(package, "config").filter(|config| is_on(config, "enabled"))?;
     let mask = config.text("fw_mask").unwrap_or_default();
     let digits = mask.strip_prefix("0x").unwrap_or(&mask);
     Some(u32::from_str_radix(digits, 16).unwrap_or(PBR))

@@ -90,7 +90,7 @@ impl Network {
             let name = format!("br-{}", section.name);
             self.ports.entry(name).or_default().extend(devices.iter().cloned());
         }
-        let on = |name| section.text(name).is_some_and(|text| value::flag(&text) == Ok(true));
+        let on = |name| is_on(section, name);
         let gateway =
             ["gateway", "ip6gw"].iter().find_map(|name| Some(((*name).to_owned(), section.text(name)?)));
         self.interfaces.insert(
@@ -215,7 +215,7 @@ impl Zones {
             section.anonymous || number.is_none()
         };
         for zone in package.sections.iter().filter(|section| section.kind == "zone").filter(theirs) {
-            let on = |name| zone.text(name).is_some_and(|text| value::flag(&text) == Ok(true));
+            let on = |name| is_on(zone, name);
             let mut networks = words(zone, "network");
             // Without any member option a zone holds the network of its own name.
             let members = ["network", "device", "subnet", "extra"];
@@ -262,6 +262,11 @@ impl Zones {
     pub fn hold_lan(&self, network: &str) -> bool {
         self.plain.contains(network) && !self.masqueraded.contains(network)
     }
+}
+
+/// Whether a flag is there, and set.
+pub(super) fn is_on(section: &Section, option: &str) -> bool {
+    section.text(option).is_some_and(|text| value::flag(&text) == Ok(true))
 }
 
 /// A list, or a text of words: both are used for the same options over OpenWrt's releases.

@@ -40,7 +40,8 @@ impl std::fmt::Display for Flown {
 }
 
 impl Flood {
-    /// Packets from the LAN alone, for as long as it is kept: the router may have no WAN meanwhile.
+    /// Starts sending, about `rate` packets a second from the LAN, as many from the router, and
+    /// a tenth as control frames.
     ///
     /// # Errors
     /// When a socket cannot be made.
