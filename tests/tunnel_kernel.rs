@@ -1,14 +1,17 @@
 //! The tunnel room against a real kernel: device, peer, probe, liveness and path MTU, with an ISP
-//! and two relays in network namespaces, the relays' ends made with `wg`.
+//! and two relays in network namespaces, the relays' ends made with `wg` (or, where the machine has
+//! none, as in a guest of big-endian mips, with the crate that vpnd itself uses).
 //!
-//! Needs root, WireGuard in the kernel, and `ip`, `wg` and `nft`; so most tests are ignored by
+//! Needs root, WireGuard in the kernel, `ip`, and for two tests `nft`; so most tests are ignored by
 //! default. Where the host has no WireGuard, build it static and run it in a guest:
 //! `tunnel_kernel --include-ignored --test-threads=1`.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // every function here is part of a test
 
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use vpnd::config::{Mark, Relay, TunnelSettings, WireguardKey};
 use vpnd::tunnel::{self, Error, ProbeEvent, Spec, mtu_for};
-use wireguard_control::Key;
+use wireguard_control::{Backend, DeviceUpdate, Key, PeerConfigBuilder};
 
 const PORT: u16 = 51000;
 const RELAY_PORT: u16 = 51820;
@@ -86,11 +89,8 @@ impl Home {
 
     /// Relay 2 has a preshared key. Both answer echo and UDP port 7 on 10.64.0.1 and fd64::1.
     fn relay(n: u8, router: &Key) -> Relay {
-        let (key, psk) = (Key::generate_private(), Key::generate_preshared());
-        let with_psk = n == 2;
-        let psk_words = if with_psk { format!("preshared-key /tmp/tk-psk{n}") } else { String::new() };
-        std::fs::write(format!("/tmp/tk-key{n}"), key.to_base64()).unwrap();
-        std::fs::write(format!("/tmp/tk-psk{n}"), psk.to_base64()).unwrap();
+        let key = Key::generate_private();
+        let psk = (n == 2).then(Key::generate_preshared);
         sh(&format!(
             "ip netns add tk-r{n}
              ip link add r{n} netns tk-isp type veth peer name eth0 netns tk-r{n}
@@ -104,16 +104,13 @@ impl Home {
              ip -n tk-r{n} route add default via 198.18.{n}.1
              ip -n tk-r{n} -6 route add default via 2001:db8:{n}::1
              ip -n tk-r{n} link add wg0 type wireguard
-             ip netns exec tk-r{n} wg set wg0 private-key /tmp/tk-key{n} listen-port {RELAY_PORT} \
-               peer {} {psk_words} allowed-ips 10.64.0.0/24,fd64::/64
-             rm /tmp/tk-key{n} /tmp/tk-psk{n}
              ip -n tk-r{n} addr add 10.64.0.1/24 dev wg0
              ip -n tk-r{n} addr add fd64::1/64 dev wg0 nodad
-             ip -n tk-r{n} link set wg0 up",
-            router.to_base64()
+             ip -n tk-r{n} link set wg0 up"
         ));
-        let public = WireguardKey::new(key.get_public().0);
-        some_relay(n, public, with_psk.then(|| WireguardKey::new(psk.0)))
+        let has_wg = Command::new("wg").arg("--version").output().is_ok();
+        (if has_wg { relay_by_wg } else { relay_by_crate })(n, &key, psk.as_ref(), router);
+        some_relay(n, WireguardKey::new(key.get_public().0), psk.map(|psk| WireguardKey::new(psk.0)))
     }
 
     fn settings(&self, addresses: &[&str]) -> TunnelSettings {
@@ -132,6 +129,39 @@ impl Home {
         sh("ip route replace 10.64.0.0/24 dev vpnd0
             ip -6 route replace fd64::/64 dev vpnd0");
     }
+}
+
+const RELAY_ALLOWS: [(&str, u8); 2] = [("10.64.0.0", 24), ("fd64::", 64)];
+
+fn relay_by_wg(n: u8, key: &Key, psk: Option<&Key>, router: &Key) {
+    let psk_words = if psk.is_some() { format!("preshared-key /tmp/tk-psk{n}") } else { String::new() };
+    std::fs::write(format!("/tmp/tk-key{n}"), key.to_base64()).unwrap();
+    std::fs::write(format!("/tmp/tk-psk{n}"), psk.map(Key::to_base64).unwrap_or_default()).unwrap();
+    let allows = RELAY_ALLOWS.map(|(net, bits)| format!("{net}/{bits}")).join(",");
+    sh(&format!(
+        "ip netns exec tk-r{n} wg set wg0 private-key /tmp/tk-key{n} listen-port {RELAY_PORT} \
+           peer {} {psk_words} allowed-ips {allows}
+         rm /tmp/tk-key{n} /tmp/tk-psk{n}",
+        router.to_base64()
+    ));
+}
+
+fn relay_by_crate(n: u8, key: &Key, psk: Option<&Key>, router: &Key) {
+    let mut peer = PeerConfigBuilder::new(router);
+    for (net, bits) in RELAY_ALLOWS {
+        peer = peer.add_allowed_ip(net.parse().unwrap(), bits);
+    }
+    if let Some(psk) = psk {
+        peer = peer.set_preshared_key(psk.clone());
+    }
+    let update = DeviceUpdate::new().set_private_key(key.clone()).set_listen_port(RELAY_PORT).add_peer(peer);
+    let place = File::open(format!("/run/netns/tk-r{n}")).unwrap();
+    let applied = thread::spawn(move || {
+        // SAFETY: the descriptor is open for the length of the call; it concerns this thread alone.
+        assert_eq!(unsafe { libc::setns(place.as_raw_fd(), libc::CLONE_NEWNET) }, 0);
+        update.apply(&"wg0".parse().unwrap(), Backend::Kernel)
+    });
+    applied.join().unwrap().unwrap();
 }
 
 fn is_root() -> bool {
