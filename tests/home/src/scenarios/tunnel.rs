@@ -9,6 +9,7 @@ use crate::flood::Flood;
 use crate::house::{MAC_ROUTER_LAN, MAC_TV, at, ip};
 use crate::packets::{Body, Kind, Marker, Packet, RST, SYN, Seen, ethernet};
 use crate::services::{ask_udp, ping};
+use crate::suite::Late;
 use crate::town::{LONG, Mood, SOON, Town};
 use crate::wire::{Capture, Take, transmit};
 
@@ -70,7 +71,7 @@ fn dies(town: &mut Town) -> Result<String> {
     town.connect("")?;
     town.until_word("connected", LONG)?;
     let name = town.relay()?;
-    let number = name.trim_start_matches('r').parse::<usize>()? - 1;
+    let number = number_of(&name)?;
     let position = town.wan.position();
     let flood = Flood::start(&town.house, 100)?;
     town.mood(number, Mood::Dead)?;
@@ -81,9 +82,16 @@ fn dies(town: &mut Town) -> Result<String> {
     let took = since.elapsed().as_secs_f32();
     let flown = flood.stop(&town.wan, position)?;
     town.judged(position, &town.tunnelled())?;
-    let other = town.relay()?.trim_start_matches('r').parse::<usize>()? - 1;
-    expect(&town.house.tv, Way::Relay(other))?;
+    expect(&town.house.tv, Way::Relay(number_of(&town.relay()?)?))?;
     Ok(format!("{name} was replaced after {took:.1} s; {flown}, none unlisted"))
+}
+
+/// Of the relay of that name. A daemon that is late has none any more, or none yet.
+fn number_of(name: &str) -> Result<usize> {
+    let Some(number) = name.strip_prefix('r').and_then(|digits| digits.parse::<usize>().ok()) else {
+        bail!(Late(format!("it was connected a moment ago, and has no relay now: '{name}'")));
+    };
+    Ok(number - 1)
 }
 
 fn hollow(town: &mut Town) -> Result<String> {
