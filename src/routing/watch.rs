@@ -183,8 +183,9 @@ mod tests {
     #[test]
     fn no_bytes_of_a_route_loop_or_panic() {
         let mut bytes = vec![0; ROUTE_HEADERS];
-        bytes[4] = u8::try_from(libc::RTM_DELROUTE).unwrap();
-        bytes.extend([8, 0, 1, 0, 9, 9, 9, 9, 0, 0, 0, 0]);
+        bytes[4..6].copy_from_slice(&libc::RTM_DELROUTE.to_ne_bytes());
+        bytes.extend([8_u16.to_ne_bytes(), 1_u16.to_ne_bytes()].concat());
+        bytes.extend([9, 9, 9, 9, 0, 0, 0, 0]);
         bytes.extend([8_u16.to_ne_bytes(), RTA_TABLE.to_ne_bytes()].concat());
         bytes.extend(TABLE_TUNNEL.to_ne_bytes());
         for length in 0..=bytes.len() {
