@@ -12,7 +12,7 @@ pub enum Error {
     #[error("/{path}: {fault}")]
     Path { path: String, fault: String },
     #[error("compressing: {0}")]
-    Compress(io::Error),
+    Compress(#[from] libdeflater::CompressionError),
     #[error("{what}: {bytes} bytes are more than its format can hold")]
     TooBig { what: &'static str, bytes: usize },
 }

@@ -2,11 +2,9 @@
 //! order (openwrt, `scripts/ipkg-build`). The tars are what GNU tar writes with `--format=gnu
 //! --numeric-owner --sort=name`, byte for byte.
 
-use std::io::Write as _;
-
-use flate2::{Compression, GzBuilder};
 use tar::{EntryType, Header};
 
+use crate::deflate::gzip;
 use crate::{Error, Kind, Node, Package, openwrt};
 
 /// tar's record: the archive is padded to a multiple of it.
@@ -133,10 +131,4 @@ fn fill(field: &mut [u8], text: &str, path: &str) -> Result<(), Error> {
 fn end(mut all: Vec<u8>) -> Vec<u8> {
     all.resize((all.len() + 1024).next_multiple_of(RECORD), 0);
     all
-}
-
-/// As `gzip -n` does: neither name nor time in the header; 3: Unix.
-fn gzip(bytes: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut writer = GzBuilder::new().mtime(0).operating_system(3).write(Vec::new(), Compression::best());
-    writer.write_all(bytes).and_then(|()| writer.finish()).map_err(Error::Compress)
 }

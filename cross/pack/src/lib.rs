@@ -5,6 +5,7 @@
 //! The same input gives the same bytes: nothing depends on owner, times or order of the files.
 
 pub mod apk;
+mod deflate;
 mod error;
 pub mod ipk;
 mod meta;

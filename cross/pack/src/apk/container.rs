@@ -1,17 +1,13 @@
 //! The file around an apk's database: a header, blocks of eight-byte alignment, and the whole of
 //! it deflated (apk-tools, `src/adb.h`, `src/adb_comp.c`).
 
-use std::io::Write as _;
-
-use flate2::{Compression, write::DeflateEncoder};
-
 use super::package::Folder;
-use crate::{Error, Kind};
+use crate::{Error, Kind, deflate};
 
 /// Format and schema, `pckg` as a little-endian word.
 const HEADER: &[u8; 8] = b"ADB.pckg";
 /// What follows is a raw deflate stream.
-const DEFLATED: &[u8; 4] = b"ADBd";
+const DEFLATED: &[u8] = b"ADBd";
 
 /// Type of a block, in the two high bits of its word; the others are its size with that word.
 const ADB: u32 = 0;
@@ -50,9 +46,8 @@ fn block(all: &mut Vec<u8>, kind: u32, parts: &[&[u8]]) -> Result<(), Error> {
     Ok(())
 }
 
-pub fn deflate(bytes: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut writer = DeflateEncoder::new(DEFLATED.to_vec(), Compression::best());
-    writer.write_all(bytes).and_then(|()| writer.finish()).map_err(Error::Compress)
+pub fn deflated(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    Ok([DEFLATED, &deflate::raw(bytes)?].concat())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::{Error, Package, openwrt};
 /// # Errors
 /// If the records clash with the tree, or the package is too big for the format.
 pub fn write(package: &Package, arch: &str) -> Result<Vec<u8>, Error> {
-    container::deflate(&uncompressed(package, arch)?)
+    container::deflated(&uncompressed(package, arch)?)
 }
 
 /// The file before compression, which apk takes as well.
