@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::paths;
+use super::peer::peer_pid;
+use super::response::REPLY_MAX;
+use super::socket::socket_path;
 use super::types::{RelayStatus, Reply, Request};
-use super::{paths, peer_pid, socket_path};
 
-/// Bytes of a reply.
-const REPLY_MAX: u64 = 4 * 1024 * 1024;
 /// Between two tries at a daemon that is busy with others.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -106,7 +107,7 @@ fn once(socket: &Path, request: &Request, deadline: &Deadline) -> Result<(u16, V
             Err(_) if !reply.is_empty() => break,
             Err(e) => return Err(io(e)),
         }
-        if reply.len() as u64 > REPLY_MAX {
+        if reply.len() > REPLY_MAX {
             return Err(Error::Garbled { socket: socket.to_owned(), what: "larger than 4 MiB" });
         }
     }
@@ -138,7 +139,8 @@ fn connect(socket: &Path, deadline: &Deadline) -> Result<UnixStream, Error> {
     Ok(UnixStream::from(std::os::fd::OwnedFd::from(stream)))
 }
 
-fn split(reply: &[u8]) -> Option<(u16, Vec<u8>)> {
+/// The status code and the body of a whole response.
+pub(super) fn split(reply: &[u8]) -> Option<(u16, Vec<u8>)> {
     let mut fields = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut fields);
     let Ok(httparse::Status::Complete(head)) = response.parse(reply) else {

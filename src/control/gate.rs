@@ -1,13 +1,12 @@
-//! The accept loop before tiny_http: who, how many, how long, how large.
+//! The accept loop: who, how many, how long.
 //!
 //! One thread, whatever the number of clients. A connection that has not sent its whole request
 //! within [`READ_LIMIT`] is dropped; while all places are taken, the one that has been sending
-//! longest gives way, so that half requests never keep an honest client out.
+//! longest gives way, so that half requests never keep an honest client out. A request costs no
+//! descriptor but its connection's: without any left, new ones wait in the listener's queue.
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -15,33 +14,23 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::{AbortHandle, LocalSet};
 use tokio::time::{sleep, timeout};
 
-use super::head::{BODY_MAX, Fault, HEAD_MAX, Whole, response};
+use super::desk::Desk;
+use super::head::{BODY_MAX, Fault, HEAD_MAX, Whole};
 use super::peer;
+use super::response::Response;
 
 /// Connections at once.
 pub const PLACES: usize = 8;
 /// From accept to the whole request.
-pub const READ_LIMIT: Duration = Duration::from_secs(2);
+const READ_LIMIT: Duration = Duration::from_secs(2);
 /// For the client to take the whole reply.
 const WRITE_LIMIT: Duration = Duration::from_secs(2);
 /// Who sends on a local socket sends at once: only older ones give way.
 const GRACE: Duration = Duration::from_millis(100);
-/// Bytes of a reply: a status or some thousand relays.
-const REPLY_MAX: usize = 4 * 1024 * 1024;
-/// Descriptors: three for one request inside tiny_http, and as many again for whatever else the
-/// process opens meanwhile.
-const SPARE: usize = 16;
 /// After an accept that failed, mostly for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// What the gate needs to do its work.
-pub struct Gate {
-    pub inner: PathBuf,
-    /// Longer than the daemon's own deadline.
-    pub inner_limit: Duration,
-    /// Called when tiny_http did not answer within `inner_limit`.
-    pub on_dead: Box<dyn Fn()>,
-}
+/// At the end, for what is under way: a daemon that goes drops its calls, and their clients hear it.
+pub const PARTING: Duration = Duration::from_millis(100);
 
 struct Place {
     id: u64,
@@ -68,15 +57,16 @@ impl Drop for Leave {
 }
 
 /// Serves until `stop` resolves.
-pub async fn run(listener: UnixListener, gate: Gate, stop: impl Future<Output = ()>) {
+pub async fn run(listener: UnixListener, desk: Desk, stop: impl Future<Output = ()>) {
     let local = LocalSet::new();
     tokio::select! {
-        () = local.run_until(accept(listener, Rc::new(gate))) => {}
+        () = local.run_until(accept(listener, Rc::new(desk))) => {}
         () = stop => {}
     }
+    let _ = timeout(PARTING, local).await;
 }
 
-async fn accept(listener: UnixListener, gate: Rc<Gate>) {
+async fn accept(listener: UnixListener, desk: Rc<Desk>) {
     let places = Places::default();
     let mut id = 0_u64;
     loop {
@@ -95,10 +85,10 @@ async fn accept(listener: UnixListener, gate: Rc<Gate>) {
         id += 1;
         let reading = Rc::new(Cell::new(true));
         let leave = Leave { places: Rc::clone(&places), id };
-        let (gate, flag) = (Rc::clone(&gate), Rc::clone(&reading));
+        let (desk, flag) = (Rc::clone(&desk), Rc::clone(&reading));
         let task = tokio::task::spawn_local(async move {
             let _leave = leave;
-            attend(&stream, &gate, &flag).await;
+            attend(&stream, &desk, &flag).await;
         });
         // The task first runs at the next await: its place is here before it can leave it.
         places.borrow_mut().push(Place { id, since: Instant::now(), reading, task: task.abort_handle() });
@@ -129,10 +119,10 @@ fn room(places: &Places) -> bool {
 
 /// One try, no waiting: a reply of this size always fits an empty socket buffer.
 fn refuse(stream: &UnixStream, fault: Fault) {
-    let _ = stream.try_write(&response(fault));
+    let _ = stream.try_write(&Response::from(fault).bytes());
 }
 
-async fn attend(stream: &UnixStream, gate: &Gate, reading: &Cell<bool>) {
+async fn attend(stream: &UnixStream, desk: &Desk, reading: &Cell<bool>) {
     let request = match timeout(READ_LIMIT, receive(stream)).await {
         Ok(Ok(Some(request))) => request,
         Ok(Ok(None)) => return,
@@ -140,26 +130,10 @@ async fn attend(stream: &UnixStream, gate: &Gate, reading: &Cell<bool>) {
         Err(_) => return refuse(stream, Fault(408, "the request did not arrive within 2 s")),
     };
     reading.set(false);
-    if !spare_descriptors(stream) {
-        return refuse(stream, Fault(503, "the daemon is out of file descriptors"));
-    }
-    let reply = match timeout(gate.inner_limit, ask(&gate.inner, &request)).await {
-        Ok(Ok(reply)) => reply,
-        Ok(Err(_)) => response(Fault(502, "the server inside the daemon does not answer")),
-        Err(_) => {
-            (gate.on_dead)();
-            response(Fault(504, "the server inside the daemon does not answer"))
-        }
-    };
+    let response = desk.ask(&request).await;
+    let bytes = if request.wants_head_alone() { response.head().into_bytes() } else { response.bytes() };
     // A client that does not read is dropped with what it has got.
-    let _ = timeout(WRITE_LIMIT, send(stream, &reply)).await;
-}
-
-/// tiny_http panics when it cannot duplicate a socket (which would end a daemon that aborts on
-/// panic), so a request goes on only while there are more descriptors than one can need.
-fn spare_descriptors(stream: &UnixStream) -> bool {
-    let spare: io::Result<Vec<_>> = (0..SPARE).map(|_| stream.as_fd().try_clone_to_owned()).collect();
-    spare.is_ok()
+    let _ = timeout(WRITE_LIMIT, send(stream, &bytes)).await;
 }
 
 /// Ok(None): the client went away.
@@ -176,22 +150,6 @@ async fn receive(stream: &UnixStream) -> Result<Option<Whole>, Fault> {
         }
         if bytes.len() >= HEAD_MAX + BODY_MAX {
             return Err(Fault(413, "the request is larger than 24 KiB"));
-        }
-    }
-}
-
-/// Hands one whole request to tiny_http and takes its whole reply.
-async fn ask(inner: &Path, request: &Whole) -> io::Result<Vec<u8>> {
-    let stream = UnixStream::connect(inner).await?;
-    send(&stream, &request.rewritten()).await?;
-    let mut reply = Vec::with_capacity(1024);
-    loop {
-        let mut chunk = [0_u8; 4096];
-        match read(&stream, &mut chunk).await? {
-            0 if reply.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
-            0 => return Ok(reply),
-            n if reply.len() + n > REPLY_MAX => return Err(io::ErrorKind::FileTooLarge.into()),
-            n => reply.extend_from_slice(&chunk[..n]),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! One HTTP request out of a client's bytes, bounded, before anything else looks at them. Pure.
+//! One HTTP/1.1 request out of a client's bytes, bounded, before anything else looks at them
+//! (RFC 9112, 2 to 6; httparse reads the head). Pure.
 
 /// Bytes of request line and header fields.
 pub const HEAD_MAX: usize = 8 * 1024;
@@ -10,9 +11,10 @@ const PATH_MAX: usize = 512;
 /// A whole request, with nothing left of the client's own header fields.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Whole {
-    method: String,
-    path: String,
-    body: Vec<u8>,
+    pub method: String,
+    /// With its query.
+    pub path: String,
+    pub body: Vec<u8>,
 }
 
 /// The status code and the words for a client that is at fault.
@@ -64,26 +66,15 @@ impl Whole {
         }
     }
 
-    #[cfg(fuzzing)]
-    pub fn parts(&self) -> (String, String, Vec<u8>) {
-        (self.method.clone(), self.path.clone(), self.body.clone())
-    }
-
-    /// The request as tiny_http gets it: our own head, and no second request after it.
+    /// Whether the response may have no body: HEAD (RFC 9110, 9.3.2).
     #[must_use]
-    pub fn rewritten(&self) -> Vec<u8> {
-        let mut out = format!(
-            "{} {} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
-            self.method,
-            self.path,
-            self.body.len()
-        )
-        .into_bytes();
-        out.extend_from_slice(&self.body);
-        out
+    pub fn wants_head_alone(&self) -> bool {
+        self.method == "HEAD"
     }
 }
 
+/// Content-Length alone says how long a body is: with a coding, or two lengths, two readers could
+/// disagree about where the request ends (RFC 9112, 6.3 and 11.2).
 fn body_length(fields: &[httparse::Header<'_>]) -> Result<usize, Fault> {
     let mut length = None;
     for field in fields {
@@ -107,17 +98,4 @@ fn body_length(fields: &[httparse::Header<'_>]) -> Result<usize, Fault> {
         }
     }
     Ok(length.unwrap_or(0))
-}
-
-/// A whole response made here, for what never reaches tiny_http.
-#[must_use]
-pub fn response(fault: Fault) -> Vec<u8> {
-    let Fault(code, words) = fault;
-    let body = format!("{{\"error\":\"{words}\"}}\n");
-    format!(
-        "HTTP/1.1 {code} {}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        if code < 500 { "Refused" } else { "Unavailable" },
-        body.len()
-    )
-    .into_bytes()
 }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::config::{IfName, RelayName};
 use crate::policy::PolicyState;
@@ -78,10 +79,11 @@ pub struct Applied {
     pub notes: Vec<String>,
 }
 
-/// A request on its way to the daemon. Dropping `reply` unanswered answers "unavailable".
+/// A request on its way to the daemon. Dropping `reply` unanswered answers "unavailable"; nobody
+/// receives it any more once the daemon's time is over.
 pub struct Call {
     pub request: Request,
-    pub reply: Box<dyn FnOnce(Result<Reply, Refusal>) + Send>,
+    pub reply: oneshot::Sender<Result<Reply, Refusal>>,
 }
 
 /// What the daemon answers when it did what was asked.
