@@ -81,9 +81,7 @@ pub fn try_out(
         match survives(proof, &changed, lanes, leaves, &reached, random)? {
             None => score.killed += 1,
             Some(boxes) => {
-                let rule = &proof.rules.rules[mutant.rule as usize];
-                let comment = rule.comment.as_deref().unwrap_or_default();
-                let place = format!("{}: {comment}", rule.chain);
+                let place = proof.rules.place(mutant.rule);
                 let sum = score.survivors.entry((place, mutant.what.clone(), boxes > 0)).or_default();
                 sum.0 += 1;
                 sum.1 += boxes;

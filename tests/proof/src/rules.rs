@@ -54,6 +54,12 @@ impl Rules {
         Self::of(ruleset.sets(), ruleset.chains(), ruleset.rules().to_vec())
     }
 
+    /// "chain: comment" of a rule.
+    pub fn place(&self, rule: u32) -> String {
+        let rule = &self.rules[rule as usize];
+        format!("{}: {}", rule.chain, rule.comment.as_deref().unwrap_or_default())
+    }
+
     pub fn of(
         sets: &[nftables::schema::Set<'static>],
         chains: &[Chain<'static>],

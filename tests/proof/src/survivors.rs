@@ -46,7 +46,6 @@ pub const LIST: &[Equal] = &[
     equal("forward: 0.0", "{\"set\":[\"lo\"", "the verdict map before has decided these pairs of devices, or they are refused alike"),
     equal("forward: 0.0 nothing else is forwarded", "dropped", "the chain's policy drops silently as well"),
     equal("tunnel_to_router: 0.0", "dropped", "the chain's policy drops silently as well"),
-    equal("tunnel_to_lan: 0.0", "dropped", "the chain's policy drops silently as well"),
     equal("wan_to_lan: 0.0", "dropped", "the chain's policy drops silently as well"),
     equal("wan_to_router: 0.0", "dropped", "the chain's policy drops silently as well"),
     equal("refuse_silently: 0.0", "dropped", "the chain's policy drops silently as well"),
@@ -65,9 +64,14 @@ pub const LIST: &[Equal] = &[
     equal("lan_to_wan: 3.6", "l4proto", "on port 53 row 3.5 refuses it as well"),
 ];
 
+impl Equal {
+    /// Whether it would be the reason, were no other listed before it.
+    pub fn is_about(&self, place: &str, what: &str) -> bool {
+        place.starts_with(self.place) && what.contains(self.what)
+    }
+}
+
 /// The reason that is listed for a survivor.
 pub fn reason(place: &str, what: &str, reached: bool) -> Option<usize> {
-    LIST.iter().position(|equal| {
-        place.starts_with(equal.place) && what.contains(equal.what) && equal.unreached != reached
-    })
+    LIST.iter().position(|equal| equal.is_about(place, what) && equal.unreached != reached)
 }
