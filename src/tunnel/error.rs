@@ -3,6 +3,7 @@
 use std::io;
 
 use super::DEVICE;
+use crate::rtnetlink;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -57,7 +58,7 @@ impl Error {
     }
 
     pub(super) fn netlink(action: &'static str, source: rtnetlink::Error) -> Self {
-        Self::kernel(action, to_io(source))
+        Self::kernel(action, source.into_io())
     }
 }
 
@@ -68,13 +69,6 @@ fn without_keys(error: io::Error) -> io::Error {
         error
     } else {
         io::Error::new(error.kind(), error.kind().to_string())
-    }
-}
-
-pub(super) fn to_io(error: rtnetlink::Error) -> io::Error {
-    match error {
-        rtnetlink::Error::NetlinkError(message) => message.to_io(),
-        other => io::Error::other(other.to_string()),
     }
 }
 
