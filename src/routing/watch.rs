@@ -87,7 +87,7 @@ impl Burst {
             libc::RTM_NEWROUTE | libc::RTM_DELROUTE => {
                 burst.routes = [TABLE_LAN, TABLE_TUNNEL].contains(&table_of(bytes).unwrap_or(0));
             }
-            libc::RTM_NEWNETCONF | libc::RTM_DELNETCONF => burst.settings = true,
+            libc::RTM_NEWNETCONF | DELNETCONF => burst.settings = true,
             _ => burst.devices = true,
         }
         if burst.rules || burst.routes {
@@ -96,6 +96,9 @@ impl Burst {
         Some(burst).filter(|burst| !is_own(burst.port))
     }
 }
+
+/// `RTM_DELNETCONF` of linux/rtnetlink.h, which libc has not for every C library.
+const DELNETCONF: u16 = 81;
 
 fn table_of(bytes: &[u8]) -> Option<u32> {
     attributes(bytes.get(ROUTE_HEADERS..)?)

@@ -2,10 +2,8 @@
 
 use std::io;
 
-use wireguard_control::{Backend, Device, DeviceUpdate, Key};
-
-use super::peer::interface;
-use super::{DEVICE, Error, MIN_MTU_V6, addresses};
+use super::wireguard_message::Update;
+use super::{DEVICE, Error, MIN_MTU_V6, addresses, wireguard};
 use crate::config::{Mark, TunnelSettings};
 use crate::rtnetlink::{self, Connection, LinkMessage};
 
@@ -103,32 +101,26 @@ pub async fn set_mtu(mtu: u32) -> Result<u32, Error> {
 /// Key, port and mark, as far as they differ.
 fn configure(spec: &Spec<'_>) -> Result<(), Error> {
     const ACTION: &str = "setting key, port and mark of";
-    let device = Device::get(&interface(), Backend::Kernel).map_err(|e| Error::kernel(ACTION, e))?;
-    let mut update = DeviceUpdate::new();
-    let mut differs = false;
-    let key = Key(*spec.settings.private_key.bytes());
-    if device.private_key.map(clamped) != Some(clamped(Key(key.0))) {
-        update = update.set_private_key(key).replace_peers();
-        differs = true;
-    }
-    if device.listen_port != Some(spec.listen_port) {
-        update = update.set_listen_port(spec.listen_port);
-        differs = true;
-    }
-    if device.fwmark.unwrap_or(0) != spec.mark.value() {
-        update = update.set_fwmark(spec.mark.value());
-        differs = true;
-    }
-    if !differs {
+    let device = wireguard::get().map_err(|e| Error::kernel(ACTION, e))?;
+    let key = &spec.settings.private_key;
+    let other_key = device.private_key.map(|key| clamped(key.bytes())) != Some(clamped(key.bytes()));
+    let update = Update {
+        replace_peers: other_key,
+        private_key: other_key.then_some(key),
+        listen_port: Some(spec.listen_port).filter(|port| device.listen_port != Some(*port)),
+        mark: Some(spec.mark.value()).filter(|mark| device.mark != *mark),
+        peers: Vec::new(),
+    };
+    if !other_key && update.listen_port.is_none() && update.mark.is_none() {
         return Ok(());
     }
-    let applied = update.apply(&interface(), Backend::Kernel);
-    applied.map_err(|e| Error::socket(ACTION, spec.listen_port, e))
+    wireguard::set(&update).map_err(|e| Error::socket(ACTION, spec.listen_port, e))
 }
 
 /// As the kernel keeps the key that it is given (RFC 7748, section 5). Comparing the public ones would do, and
 /// take 15 KB of arithmetic.
-fn clamped(Key(mut bytes): Key) -> [u8; 32] {
+fn clamped(key: &[u8; 32]) -> [u8; 32] {
+    let mut bytes = *key;
     bytes[0] &= 0b1111_1000;
     bytes[31] = bytes[31] & 0b0111_1111 | 0b0100_0000;
     bytes
@@ -208,16 +200,18 @@ fn ask(what: libc::Ioctl) -> io::Result<libc::ifreq> {
 
 #[cfg(test)]
 mod tests {
+    use wireguard_control::Key;
+
     use super::*;
 
     /// RFC 7748, section 6.1: the private key as it is given, and the bits that its decoding sets.
     #[test]
     fn a_key_and_what_the_kernel_makes_of_it_are_one() {
-        let given = Key([0xff; 32]);
-        let kept = clamped(Key(given.0));
+        let given = [0xff; 32];
+        let kept = clamped(&given);
         assert_eq!((kept[0], kept[1], kept[31]), (0xf8, 0xff, 0x7f));
-        assert_eq!(clamped(Key(kept)), kept);
-        assert_eq!(Key(given.0).get_public().0, Key(kept).get_public().0);
-        assert_ne!(clamped(Key([7; 32])), clamped(Key([15; 32])));
+        assert_eq!(clamped(&kept), kept);
+        assert_eq!(Key(given).get_public().0, Key(kept).get_public().0);
+        assert_ne!(clamped(&[7; 32]), clamped(&[15; 32]));
     }
 }
