@@ -571,6 +571,7 @@ fn a_lease_is_renewed_and_only_with_its_server() {
 
 #[test]
 fn mending_and_changing_the_barrier_under_a_flood_lets_nothing_out() {
+    const CHANGES: u32 = 400;
     let house = House::build();
     house.hostile_routes();
     raise(&house, &settings(), Some(stance()));
@@ -601,7 +602,7 @@ fn mending_and_changing_the_barrier_under_a_flood_lets_nothing_out() {
             let mut other = settings();
             other.mark = Mark::new(0x51, 0xff).unwrap();
             other.allow_wan_private = vec![net("192.0.2.0/24"), net("2001:db8:5::/48")];
-            for turn in 0..100 {
+            for turn in 0..CHANGES {
                 let (settings, tunnel) = match turn % 4 {
                     0 => (settings(), None),
                     1 => (settings(), Some(stance())),
@@ -617,7 +618,7 @@ fn mending_and_changing_the_barrier_under_a_flood_lets_nothing_out() {
         }
     });
     let sent = sent.load(std::sync::atomic::Ordering::Relaxed);
-    println!("100 changes, {sent} packets meanwhile");
+    println!("{CHANGES} changes, {sent} packets meanwhile");
     assert!(sent > 1000);
     assert_eq!(leaks(&frames), 0);
 }

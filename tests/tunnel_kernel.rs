@@ -1,6 +1,6 @@
 //! The tunnel room against a real kernel: device, peer, probe, liveness and path MTU, with an ISP
 //! and two relays in network namespaces, the relays' ends made with `wg` (or, where the machine has
-//! none, as in a guest of big-endian mips, with the crate that vpnd itself uses).
+//! none, as in a guest of big-endian mips, with a crate that has nothing in common with vpnd).
 //!
 //! Needs root, WireGuard in the kernel, `ip`, and for two tests `nft`; so most tests are ignored by
 //! default. Where the host has no WireGuard, build it static and run it in a guest:
@@ -622,5 +622,30 @@ fn a_path_mtu_black_hole_is_found_and_mended() {
         // Nothing answers: nothing is told.
         sh("ip -n tk-r1 link set wg0 down");
         assert_eq!(tunnel::find_mtu(v4(), 1280).await, None);
+    });
+}
+
+/// More than one message holds, in either direction: what the kernel reports of this peer is split.
+#[test]
+#[ignore = "needs WireGuard in the kernel"]
+fn a_relay_that_allows_very_many_networks_is_known_again() {
+    in_router(|| async {
+        let home = Home::build();
+        home.create().await;
+        let mut relay = home.relays[1].clone();
+        relay.allowed_ips = (0..2000).map(|n| format!("fd00:{n:x}::/64").parse().unwrap()).collect();
+        relay
+            .allowed_ips
+            .extend(["10.64.0.0/24", "fd64::/64"].map(|net| net.parse::<ipnet::IpNet>().unwrap()));
+        tunnel::set_peer(&relay).unwrap();
+        drop(answered(vec![v4()]).await);
+        let before = tunnel::stats().unwrap().unwrap();
+        tunnel::set_peer(&relay).unwrap();
+        let after = tunnel::stats().unwrap().unwrap();
+        assert!(before.rx > 0 && after.rx >= before.rx && after.last_handshake == before.last_handshake);
+        // One network less is another peer.
+        relay.allowed_ips.remove(1000);
+        tunnel::set_peer(&relay).unwrap();
+        assert_eq!(tunnel::stats().unwrap().unwrap().rx, 0);
     });
 }

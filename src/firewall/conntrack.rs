@@ -4,16 +4,13 @@
 //! net/netfilter/nf_conntrack_netlink.c. Values inside attributes are big endian.
 
 use std::io;
-use std::time::Duration;
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+use netlink_sys::protocols::NETLINK_NETFILTER;
 
+use crate::netlink::{Socket, message, messages};
 use crate::policy::flows::Flow;
 
-use super::conntrack_message::{Entry, Message};
+use super::conntrack_message::{Entry, GENERIC_HEADER, MSG_DELETE, MSG_GET};
 
 /// Deletions that are sent before their answers are read: 64 answers fit any receive buffer.
 const BATCH: usize = 64;
@@ -21,10 +18,6 @@ const BATCH: usize = 64;
 const ROUNDS: u32 = 4;
 /// A dump that overran is started again this often.
 const DUMP_TRIES: u32 = 5;
-/// The kernel answers at once; this keeps a lost answer from hanging the caller.
-const TIME_LIMIT: Duration = Duration::from_secs(5);
-/// Bytes: a dump comes in datagrams of at most 32 KiB (netlink_dump in net/netlink/af_netlink.c).
-const DATAGRAM: usize = 64 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -80,28 +73,22 @@ fn dump() -> Result<Vec<Entry>, Error> {
 
 fn is_passing(error: &io::Error) -> bool {
     let passing = [libc::EINTR, libc::ENOBUFS, libc::EAGAIN, libc::EBUSY];
-    error.raw_os_error().is_some_and(|errno| passing.contains(&errno))
+    let number = error.raw_os_error();
+    number.map_or(error.kind() == io::ErrorKind::TimedOut, |errno| passing.contains(&errno))
 }
 
 fn try_dump() -> Result<Vec<Entry>, Error> {
     let socket = open().map_err(Error::Open)?;
     let mut entries = Vec::new();
-    send(&socket, &request(Message::Get, NLM_F_DUMP, 1)).map_err(Error::Dump)?;
-    loop {
-        for answer in receive(&socket).map_err(Error::Dump)? {
-            match answer.payload {
-                NetlinkPayload::InnerMessage(Message::Entry(entry)) => entries.push(entry),
-                NetlinkPayload::Done(done) if done.code < 0 => {
-                    return Err(Error::Dump(io::Error::from_raw_os_error(-done.code)));
-                }
-                NetlinkPayload::Done(_) => return Ok(entries),
-                NetlinkPayload::Error(error) => return Err(Error::Dump(error.to_io())),
-                NetlinkPayload::Overrun(_) => {
-                    return Err(Error::Dump(io::Error::from_raw_os_error(libc::ENOBUFS)));
-                }
-                _ => {}
-            }
-        }
+    // AF_UNSPEC, NFNETLINK_V0 and resource 0: every connection of every family.
+    let everything = [0; GENERIC_HEADER];
+    let whole = socket.ask(MSG_GET, libc::NLM_F_DUMP, &everything, &mut |kind, body| {
+        entries.extend(Entry::of_message(kind, body));
+    });
+    match whole {
+        Ok(true) => Ok(entries),
+        Ok(false) => Err(Error::Dump(io::Error::from_raw_os_error(libc::ENOBUFS))),
+        Err(error) => Err(Error::Dump(error)),
     }
 }
 
@@ -145,18 +132,18 @@ impl Tally {
 fn delete_batch(socket: &Socket, batch: &[Entry], tally: &mut Tally) -> io::Result<()> {
     let mut datagram = Vec::new();
     for (sequence, entry) in (1..).zip(batch) {
-        datagram.extend(request(Message::Delete(entry.clone()), NLM_F_ACK, sequence));
+        message::put(&mut datagram, MSG_DELETE, libc::NLM_F_ACK, sequence, &entry.deletion());
     }
-    send(socket, &datagram)?;
+    socket.send(&datagram)?;
     let mut open = batch.len();
     while open > 0 {
-        for answer in receive(socket)? {
-            let NetlinkPayload::Error(answer) = answer.payload else { continue };
+        socket.datagram(&mut datagram)?;
+        for answer in messages(&datagram).filter_map(|message| message.end()) {
             open = open.saturating_sub(1);
-            match answer.code.map(|code| -code.get()) {
-                None => tally.deleted += 1,
-                Some(libc::ENOENT) => {}
-                Some(errno) => tally.fail(1, io::Error::from_raw_os_error(errno)),
+            match answer {
+                0 => tally.deleted += 1,
+                libc::ENOENT => {}
+                errno => tally.fail(1, io::Error::from_raw_os_error(errno)),
             }
         }
     }
@@ -164,86 +151,17 @@ fn delete_batch(socket: &Socket, batch: &[Entry], tally: &mut Tally) -> io::Resu
 }
 
 pub(super) fn open() -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket2::SockRef::from(&socket).set_read_timeout(Some(TIME_LIMIT))?;
-    Ok(socket)
-}
-
-fn request(message: Message, flags: u16, sequence: u32) -> Vec<u8> {
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | flags;
-    header.sequence_number = sequence;
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
-    message.finalize();
-    // Messages in one datagram start at multiples of four (NLMSG_ALIGN).
-    let mut bytes = vec![0; message.buffer_len().next_multiple_of(4)];
-    message.serialize(&mut bytes);
-    bytes
-}
-
-pub(super) fn send(socket: &Socket, bytes: &[u8]) -> io::Result<()> {
-    loop {
-        match socket.send(bytes, 0) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result.map(|_| ()),
-        }
-    }
-}
-
-/// The messages of one datagram.
-fn receive(socket: &Socket) -> io::Result<Vec<NetlinkMessage<Message>>> {
-    split(&datagram(socket)?)
-}
-
-pub(super) fn datagram(socket: &Socket) -> io::Result<Vec<u8>> {
-    let mut buffer = Vec::with_capacity(DATAGRAM);
-    loop {
-        match socket.recv(&mut buffer, 0) {
-            Ok(_) => return Ok(buffer),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    Socket::open(NETLINK_NETFILTER)
 }
 
 /// A door for `fuzz/`: for each connection of a datagram its flow, and the request to delete it.
-///
-/// # Errors
-/// When the datagram is no row of messages.
 #[cfg(fuzzing)]
-pub fn fuzzing_deletions(datagram: &[u8]) -> io::Result<Vec<(Option<Flow>, Vec<u8>)>> {
-    let entries = split(datagram)?.into_iter().filter_map(|message| match message.payload {
-        NetlinkPayload::InnerMessage(Message::Entry(entry)) => Some(entry),
-        _ => None,
-    });
-    Ok(entries.map(|entry| (entry.flow.clone(), request(Message::Delete(entry), NLM_F_ACK, 1))).collect())
-}
-
-/// Cuts a datagram into its messages.
-fn split(mut bytes: &[u8]) -> io::Result<Vec<NetlinkMessage<Message>>> {
-    let mut messages = Vec::new();
-    while !bytes.is_empty() {
-        let message = NetlinkMessage::<Message>::deserialize(bytes)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-        let length = (message.header.length as usize).max(1).next_multiple_of(4);
-        bytes = bytes.get(length..).unwrap_or_default();
-        messages.push(message);
-    }
-    Ok(messages)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn no_datagram_panics(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
-            let _ = split(&bytes);
-        }
-    }
+pub fn fuzzing_deletions(datagram: &[u8]) -> Vec<(Option<Flow>, Vec<u8>)> {
+    let entries = messages(datagram).filter_map(|message| Entry::of_message(message.kind, message.body));
+    let deletion = |entry: &Entry| {
+        let mut bytes = Vec::new();
+        message::put(&mut bytes, MSG_DELETE, libc::NLM_F_ACK, 1, &entry.deletion());
+        bytes
+    };
+    entries.map(|entry| (entry.flow.clone(), deletion(&entry))).collect()
 }

@@ -1,20 +1,16 @@
 //! ctnetlink on the wire, as far as listing and deleting connections needs it.
 
-use std::convert::Infallible;
-
-use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
-
-use super::attribute::{NESTED, attributes, be16, be32, ip, put};
+use crate::netlink::attribute::{NESTED, attributes, be16, be32, ip, put};
 use crate::policy::flows::{Flow, Tuple};
 
 /// linux/netfilter/nfnetlink.h: the subsystem is the high byte of a message's type.
 const SUBSYSTEM: u16 = (libc::NFNL_SUBSYS_CTNETLINK as u16) << 8;
 /// `enum cntl_msg_types` of linux/netfilter/nfnetlink_conntrack.h.
 const MSG_NEW: u16 = SUBSYSTEM;
-const MSG_GET: u16 = SUBSYSTEM | 1;
-const MSG_DELETE: u16 = SUBSYSTEM | 2;
+pub(super) const MSG_GET: u16 = SUBSYSTEM | 1;
+pub(super) const MSG_DELETE: u16 = SUBSYSTEM | 2;
 /// `struct nfgenmsg`: family, version, resource id.
-const GENERIC_HEADER: usize = 4;
+pub(super) const GENERIC_HEADER: usize = 4;
 
 /// `enum ctattr_type`.
 const CTA_TUPLE_ORIG: u16 = 1;
@@ -36,16 +32,6 @@ const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Message {
-    /// Asks for every connection of every family.
-    Get,
-    Entry(Entry),
-    Delete(Entry),
-    /// A message of a kind that nobody asked for.
-    Other,
-}
-
 /// A connection, and what the kernel needs to find it again: exactly what it said.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Entry {
@@ -61,6 +47,20 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// None: the message is about something else.
+    pub(super) fn of_message(kind: u16, body: &[u8]) -> Option<Self> {
+        let (generic, rest) = body.split_first_chunk::<GENERIC_HEADER>().filter(|_| kind == MSG_NEW)?;
+        Some(Self::read(generic[0], rest))
+    }
+
+    /// The content of a [`MSG_DELETE`].
+    pub(super) fn deletion(&self) -> Vec<u8> {
+        // NFNETLINK_V0 and resource 0.
+        let mut body = vec![self.family, 0, 0, 0];
+        body.extend(self.delete_attributes());
+        body
+    }
+
     /// `bytes`: the message after `struct nfgenmsg`. Whatever is missing or malformed is left out.
     fn read(family: u8, bytes: &[u8]) -> Self {
         let mut entry = Self { family, ..Self::default() };
@@ -97,50 +97,6 @@ impl Entry {
             put(&mut bytes, CTA_ID, id);
         }
         bytes
-    }
-}
-
-impl NetlinkSerializable for Message {
-    fn message_type(&self) -> u16 {
-        match self {
-            Self::Get | Self::Other => MSG_GET,
-            Self::Entry(_) => MSG_NEW,
-            Self::Delete(_) => MSG_DELETE,
-        }
-    }
-
-    fn buffer_len(&self) -> usize {
-        let attributes = match self {
-            Self::Get | Self::Other => 0,
-            Self::Entry(entry) | Self::Delete(entry) => entry.delete_attributes().len(),
-        };
-        GENERIC_HEADER + attributes
-    }
-
-    fn serialize(&self, buffer: &mut [u8]) {
-        // AF_UNSPEC, NFNETLINK_V0 and resource 0 are all zero.
-        buffer.fill(0);
-        if let Self::Entry(entry) | Self::Delete(entry) = self {
-            if let Some(family) = buffer.first_mut() {
-                *family = entry.family;
-            }
-            if let Some(rest) = buffer.get_mut(GENERIC_HEADER..) {
-                rest.copy_from_slice(&entry.delete_attributes());
-            }
-        }
-    }
-}
-
-impl NetlinkDeserializable for Message {
-    type Error = Infallible;
-
-    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, Infallible> {
-        Ok(match (header.message_type, payload.split_at_checked(GENERIC_HEADER)) {
-            (MSG_NEW, Some((generic, rest))) => {
-                Self::Entry(Entry::read(generic.first().copied().unwrap_or(0), rest))
-            }
-            _ => Self::Other,
-        })
     }
 }
 

@@ -4,7 +4,6 @@
 //! in which a compiled and a listed ruleset are compared and hashed; `text.rs` prints it as a
 //! person would write it; [`evaluate`] runs packets through it; [`Nft`] talks to the kernel through the `nft` program.
 
-mod attribute;
 mod base;
 mod child;
 mod compile;

@@ -5,16 +5,16 @@ use std::net::IpAddr;
 
 use crate::policy::Row;
 
-use super::attribute::{attributes, be16, be32, ip, put};
 use super::base::{LOG_GROUP, LOG_PREFIX};
 pub use super::evaluate::Hook;
+use crate::netlink::attribute::{attributes, be16, be32, ip, put};
+use crate::netlink::{message, messages};
 
 const SUBSYSTEM: u16 = (libc::NFNL_SUBSYS_ULOG as u16) << 8;
 /// `enum nfulnl_msg_types`.
 const MSG_PACKET: u16 = SUBSYSTEM;
 const MSG_CONFIG: u16 = SUBSYSTEM | 1;
-/// `struct nlmsghdr` and `struct nfgenmsg`.
-const NETLINK_HEADER: usize = 16;
+/// `struct nfgenmsg`.
 const GENERIC_HEADER: usize = 4;
 
 /// `enum nfulnl_attr_type`.
@@ -70,17 +70,10 @@ pub(super) fn bind() -> Vec<u8> {
     put(&mut mode, CFG_QTHRESH, &GATHER.to_be_bytes());
     let mut bytes = Vec::new();
     for (sequence, attributes) in [(1_u32, command), (2, mode)] {
-        let length = (NETLINK_HEADER + GENERIC_HEADER + attributes.len()) as u32;
-        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
-        bytes.extend(length.to_ne_bytes());
-        bytes.extend(MSG_CONFIG.to_ne_bytes());
-        bytes.extend(flags.to_ne_bytes());
-        bytes.extend(sequence.to_ne_bytes());
-        bytes.extend([0; 4]);
+        let [high, low] = LOG_GROUP.to_be_bytes();
         // AF_UNSPEC, NFNETLINK_V0, the group.
-        bytes.extend([0, 0]);
-        bytes.extend(LOG_GROUP.to_be_bytes());
-        bytes.extend(attributes);
+        let body = [&[0, 0, high, low], &attributes[..]].concat();
+        message::put(&mut bytes, MSG_CONFIG, libc::NLM_F_ACK, sequence, &body);
     }
     bytes
 }
@@ -96,28 +89,16 @@ pub struct Heard {
 /// Reads a datagram. Whatever is malformed, or was not logged by rules of ours, is left out; no
 /// bytes can make it panic or hold more than the datagram did.
 #[must_use]
-pub fn read(mut bytes: &[u8]) -> Heard {
+pub fn read(bytes: &[u8]) -> Heard {
     let mut heard = Heard::default();
-    while let Some((kind, body, rest)) = message(bytes) {
-        if kind == MSG_PACKET {
-            heard.packets.extend(body.get(GENERIC_HEADER..).and_then(packet));
-        } else if kind == libc::NLMSG_ERROR as u16 {
-            let code = body.get(..4).and_then(|code| Some(i32::from_ne_bytes(code.try_into().ok()?)));
-            heard.answers.extend(code.map(i32::wrapping_neg));
+    for message in messages(bytes) {
+        if message.kind == MSG_PACKET {
+            heard.packets.extend(message.body.get(GENERIC_HEADER..).and_then(packet));
+        } else {
+            heard.answers.extend(message.end());
         }
-        bytes = rest;
     }
     heard
-}
-
-/// Type and content of the first message (`struct nlmsghdr`, in the machine's byte order), and
-/// what follows it.
-fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
-    let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
-    let body = bytes.get(NETLINK_HEADER..length)?;
-    let next = length.checked_next_multiple_of(4)?;
-    Some((kind, body, bytes.get(next..).unwrap_or_default()))
 }
 
 fn packet(bytes: &[u8]) -> Option<Packet> {

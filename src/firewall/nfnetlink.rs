@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::conntrack::{datagram, open, send};
+use super::conntrack::open;
 use super::nftables_message::{self as message, Answer, Requests};
 use super::ruleset::HEAL_TABLE;
 
@@ -64,10 +64,11 @@ fn in_hardware(answers: Vec<Answer>) -> Vec<String> {
 /// What the kernel answers, up to its yes or no.
 fn ask(requests: &Requests) -> io::Result<Vec<Answer>> {
     let socket = open()?;
-    send(&socket, requests.bytes())?;
-    let mut all = Vec::new();
+    socket.send(requests.bytes())?;
+    let (mut all, mut datagram) = (Vec::new(), Vec::new());
     loop {
-        for answer in message::read(&datagram(&socket)?) {
+        socket.datagram(&mut datagram)?;
+        for answer in message::read(&datagram) {
             match answer {
                 Answer::Done(_, 0) => return Ok(all),
                 Answer::Done(_, errno) => return Err(io::Error::from_raw_os_error(errno)),

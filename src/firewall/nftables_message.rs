@@ -2,7 +2,8 @@
 //! spoken to through `nft`; how they are answered: net/netfilter/nfnetlink.c and nf_tables_api.c.
 //! Pure.
 
-use super::attribute::{attributes, be32, number, string, text};
+use crate::netlink::attribute::{attributes, be32, number, string, text};
+use crate::netlink::{Message, message, messages};
 
 /// linux/netfilter/nfnetlink.h.
 const SUBSYSTEM: u16 = (libc::NFNL_SUBSYS_NFTABLES as u16) << 8;
@@ -18,8 +19,7 @@ const NEW_RULE: u16 = SUBSYSTEM | 6;
 const NEW_FLOWTABLE: u16 = SUBSYSTEM | 22;
 const GET_FLOWTABLE: u16 = SUBSYSTEM | 23;
 
-/// `struct nlmsghdr` and `struct nfgenmsg`.
-const NETLINK_HEADER: usize = 16;
+/// `struct nfgenmsg`.
 const GENERIC_HEADER: usize = 4;
 
 /// What the message that names a table's flags is about.
@@ -54,15 +54,9 @@ impl Requests {
         payload: &[u8],
     ) {
         self.about.push(what);
-        let length = (NETLINK_HEADER + GENERIC_HEADER + payload.len()) as u32;
-        self.bytes.extend(length.to_ne_bytes());
-        self.bytes.extend(kind.to_ne_bytes());
-        self.bytes.extend(((libc::NLM_F_REQUEST | flags) as u16).to_ne_bytes());
-        self.bytes.extend((self.about.len() as u32).to_ne_bytes());
-        self.bytes.extend([0; 4]);
-        self.bytes.extend([family, 0]);
-        self.bytes.extend(resource.to_be_bytes());
-        self.bytes.extend(payload);
+        let [high, low] = resource.to_be_bytes();
+        let body = [&[family, 0, high, low], payload].concat();
+        message::put(&mut self.bytes, kind, flags, self.about.len() as u32, &body);
     }
 
     /// Makes a table that nobody has.
@@ -154,34 +148,19 @@ pub enum Answer {
     },
 }
 
-/// The messages of a datagram, up to the first malformed one.
-pub fn read(mut bytes: &[u8]) -> Vec<Answer> {
-    let mut answers = Vec::new();
-    while let Some((answer, rest)) = first(bytes) {
-        answers.extend(answer);
-        bytes = rest;
-    }
-    answers
+/// What a datagram says, up to the first malformed message.
+pub fn read(bytes: &[u8]) -> Vec<Answer> {
+    messages(bytes).filter_map(|message| answer(&message)).collect()
 }
 
-fn first(bytes: &[u8]) -> Option<(Option<Answer>, &[u8])> {
-    let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
-    let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
-    let sequence = u32::from_ne_bytes(bytes.get(8..12)?.try_into().ok()?);
-    let body = bytes.get(NETLINK_HEADER..length)?;
-    let rest = bytes.get(length.checked_next_multiple_of(4)?..).unwrap_or_default();
-    let code = || Some(i32::from_ne_bytes(body.get(..4)?.try_into().ok()?).wrapping_neg());
-    let own = body.get(GENERIC_HEADER..).unwrap_or_default();
-    let answer = match kind {
+fn answer(message: &Message<'_>) -> Option<Answer> {
+    let own = message.body.get(GENERIC_HEADER..).unwrap_or_default();
+    match message.kind {
         NEW_TABLE => Some(table(own)),
         NEW_CHAIN => Some(chain(own)),
         NEW_FLOWTABLE => Some(flowtable(own)),
-        kind if kind == libc::NLMSG_ERROR as u16 || kind == libc::NLMSG_DONE as u16 => {
-            code().map(|code| Answer::Done(sequence, code))
-        }
-        _ => None,
-    };
-    Some((answer, rest))
+        _ => message.end().map(|code| Answer::Done(message.sequence, code)),
+    }
 }
 
 fn table(bytes: &[u8]) -> Answer {

@@ -2,7 +2,8 @@
 //! net/netfilter/nf_tables_api.c): the changes of one transaction, then a message that closes it and names the
 //! process. Pure.
 
-use super::attribute::{attributes, be32};
+use crate::netlink::attribute::{attributes, be32};
+use crate::netlink::messages;
 
 const SUBSYSTEM: u16 = (libc::NFNL_SUBSYS_NFTABLES as u16) << 8;
 /// `enum nf_tables_msg_types`, as far as a change of a table's content comes with them.
@@ -15,8 +16,7 @@ const DEL_RULE: u16 = 8;
 const NEW_GEN: u16 = 15;
 /// Sets, their elements, objects, flowtables.
 const OTHERS: [u16; 8] = [9, 11, 12, 14, 18, 20, 22, 24];
-/// `struct nlmsghdr` and `struct nfgenmsg`.
-const NETLINK_HEADER: usize = 16;
+/// `struct nfgenmsg`.
 const GENERIC_HEADER: usize = 4;
 /// NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE and all the others': the table is the first.
 const TABLE_NAME: u16 = 1;
@@ -84,14 +84,13 @@ impl Reader {
     /// Adds to `heard` what a datagram says. `own`: whether a netlink port is one of vpnd's (that
     /// of `nft` is its process's number, netlink_autobind in net/netlink/af_netlink.c). No bytes
     /// can make it panic, or hold more than a few hundred bytes.
-    pub fn read(&mut self, mut bytes: &[u8], own: impl Fn(u32) -> bool, heard: &mut Heard) {
-        while let Some((kind, port, body, rest)) = message(bytes) {
-            bytes = rest;
-            let Some(kind) = kind.checked_sub(SUBSYSTEM) else { continue };
+    pub fn read(&mut self, bytes: &[u8], own: impl Fn(u32) -> bool, heard: &mut Heard) {
+        for message in messages(bytes) {
+            let Some(kind) = message.kind.checked_sub(SUBSYSTEM) else { continue };
             if kind == NEW_GEN {
-                self.close(body, heard);
-            } else if let (Some(bit), Some(table)) = (bit(kind), table(body)) {
-                if own(port) {
+                self.close(message.body, heard);
+            } else if let (Some(bit), Some(table)) = (bit(kind), table(message.body)) {
+                if own(message.port) {
                     self.own[table] = true;
                 } else {
                     self.foreign[table] |= bit;
@@ -183,16 +182,6 @@ fn table(body: &[u8]) -> Option<usize> {
 fn printable(name: &[u8]) -> String {
     let bytes = name.iter().take_while(|byte| **byte != 0).take(NAME_MOST);
     bytes.map(|byte| if matches!(byte, b' '..=b'~') { char::from(*byte) } else { '?' }).collect()
-}
-
-/// Type, sender's port and content of the first message, and what follows it.
-fn message(bytes: &[u8]) -> Option<(u16, u32, &[u8], &[u8])> {
-    let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
-    let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
-    let port = u32::from_ne_bytes(bytes.get(12..16)?.try_into().ok()?);
-    let body = bytes.get(NETLINK_HEADER..length)?;
-    let next = length.checked_next_multiple_of(4)?;
-    Some((kind, port, body, bytes.get(next..).unwrap_or_default()))
 }
 
 #[cfg(test)]

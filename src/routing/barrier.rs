@@ -2,22 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
-
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::route::RouteMessage;
-use netlink_packet_route::rule::RuleMessage;
 
 use crate::config::{IfName, Mark, Settings};
 use crate::policy::{Entrances, Facts, TunnelStance};
+use crate::rtnetlink::{LinkMessage, Request};
 
-use super::group::Way;
 use super::netlink::Netlink;
-use super::plan::{self, Family, PRIORITIES, TABLE_LAN, TABLE_MAIN, TABLE_TUNNEL};
-use super::route::{self, Route};
-use super::rule::{self, Action, Rule};
+use super::plan::{self, Family, TABLE_LAN};
+use super::route::Route;
+use super::rule::{Action, Rule};
 use super::snapshot::Snapshot;
+use super::standing::{Said, Standing, families};
 use super::uplinks::{self, Uplink};
 use super::{Error, Mended, Part, facts, group, offload};
 
@@ -153,13 +148,6 @@ impl Router {
     }
 }
 
-/// A kernel without IPv6 has no IPv6 rules, and needs none. (One with IPv6 but without its rules
-/// refuses them, which is an error.)
-pub(super) fn families() -> impl Iterator<Item = Family> {
-    let has_v6 = Path::new("/proc/sys/net/ipv6").exists();
-    Family::ALL.into_iter().filter(move |family| has_v6 || *family == Family::V4)
-}
-
 #[derive(Default)]
 struct Wanted {
     rules: Vec<Rule>,
@@ -168,43 +156,7 @@ struct Wanted {
     groups: Vec<(u32, u32)>,
 }
 
-/// What the kernel has in our priorities and tables, and in `main`: as we would say it (None: we would not), and
-/// as the kernel said it.
-struct Standing {
-    rules: Vec<(Option<Rule>, RuleMessage)>,
-    routes: Vec<(Option<Route>, RouteMessage)>,
-    /// The routes of `main`.
-    main: Vec<Way>,
-}
-
 impl Standing {
-    async fn read(netlink: &Netlink) -> Result<Self, Error> {
-        let mut standing = Self { rules: Vec::new(), routes: Vec::new(), main: Vec::new() };
-        for family in families() {
-            let question = RouteNetlinkMessage::GetRule(rule::question(family));
-            for answer in netlink.dump(question, &format!("listing the {family} rules")).await? {
-                if let RouteNetlinkMessage::NewRule(message) = answer {
-                    if PRIORITIES.contains(&rule::priority_of(&message)) {
-                        standing.rules.push((Rule::from_message(&message), message));
-                    }
-                }
-            }
-            let question = RouteNetlinkMessage::GetRoute(route::question(family));
-            for answer in netlink.dump(question, &format!("listing the {family} routes")).await? {
-                if let RouteNetlinkMessage::NewRoute(message) = answer {
-                    let table = route::table_of(&message);
-                    if table == TABLE_MAIN {
-                        standing.main.extend(Way::read(&message));
-                    }
-                    if [TABLE_LAN, TABLE_TUNNEL].contains(&table) {
-                        standing.routes.push((Route::from_message(&message), message));
-                    }
-                }
-            }
-        }
-        Ok(standing)
-    }
-
     /// Returns how many changes were made; those of rules and routes are added to `mended`.
     async fn bring_to(
         &self,
@@ -218,27 +170,27 @@ impl Standing {
         }
         // Routes before the rules that lead to them, so that nobody on the LAN is cut off.
         for route in &wanted.routes {
-            if !self.routes.iter().any(|(there, _)| there.as_ref() == Some(route)) {
+            if !self.routes.iter().any(|there| there.ours.as_ref() == Some(route)) {
                 work.add_route(route).await;
             }
         }
         for rule in &wanted.rules {
-            if !self.rules.iter().any(|(there, _)| there.as_ref() == Some(rule)) {
+            if !self.rules.iter().any(|there| there.ours.as_ref() == Some(rule)) {
                 work.add_rule(rule).await;
             }
         }
         let mut kept: Vec<&Rule> = Vec::new();
-        for (rule, message) in self.rules.iter().rev() {
-            match rule {
+        for there in self.rules.iter().rev() {
+            match &there.ours {
                 Some(rule) if wanted.rules.contains(rule) && !kept.contains(&rule) => {
                     kept.push(rule);
                 }
-                _ => work.delete_rule(message).await,
+                _ => work.delete_rule(there).await,
             }
         }
-        for (route, message) in &self.routes {
-            if !route.as_ref().is_some_and(|route| wanted.routes.contains(route)) {
-                work.delete_route(message).await;
+        for there in &self.routes {
+            if !there.ours.as_ref().is_some_and(|route| wanted.routes.contains(route)) {
+                work.delete_route(there).await;
             }
         }
         match work.failed {
@@ -260,10 +212,10 @@ struct Work<'a> {
 
 impl Work<'_> {
     async fn add_route(&mut self, route: &Route) {
-        let message = RouteNetlinkMessage::NewRoute(route.to_message());
+        let request = route.request(libc::RTM_NEWROUTE);
         // APPEND: several devices may have the same prefix (fe80::/64 on each).
-        let flags = NLM_F_CREATE | NLM_F_APPEND;
-        let result = self.netlink.change(message, flags, || format!("adding the route {route}")).await;
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
+        let result = self.netlink.change(&request, flags, &|| format!("adding the route {route}")).await;
         // The device went down or away just now, or has IPv6 switched off (EACCES; ENODEV below
         // an MTU of 1280): without the route its packets end in the barrier, and its next change
         // brings us back here.
@@ -280,9 +232,9 @@ impl Work<'_> {
     }
 
     async fn set_group(&mut self, device: u32, group: u32) {
-        let message = RouteNetlinkMessage::SetLink(group::change(device, group));
+        let request = LinkMessage::set_group(device, group);
         let what = || format!("putting the device #{device} into the interface group {group}");
-        let result = self.netlink.change(message, 0, what).await;
+        let result = self.netlink.change(&request, 0, &what).await;
         // ENODEV: it went away just now.
         self.note(result, libc::ENODEV);
     }
@@ -291,9 +243,9 @@ impl Work<'_> {
         if rule.action == Action::Unreachable && self.lan_failed {
             return;
         }
-        let message = RouteNetlinkMessage::NewRule(rule.to_message());
-        let flags = NLM_F_CREATE | NLM_F_EXCL;
-        let result = self.netlink.change(message, flags, || format!("adding the {rule}")).await;
+        let request = rule.request(libc::RTM_NEWRULE);
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+        let result = self.netlink.change(&request, flags, &|| format!("adding the {rule}")).await;
         let there = result.as_ref().map_or_else(|error| error.errno() == Some(libc::EEXIST), |()| true);
         if result.is_ok() {
             self.mended.push(Mended::missing(Part::Rule, &format_args!("the {rule}")));
@@ -302,29 +254,31 @@ impl Work<'_> {
         self.note(result, libc::EEXIST);
     }
 
-    async fn delete_rule(&mut self, message: &RuleMessage) {
-        let what = || match Rule::from_message(message) {
+    async fn delete_rule(&mut self, said: &Said<Rule>) {
+        let place = said.place;
+        let what = || match &said.ours {
             Some(rule) => format!("deleting the {rule}"),
-            None => format!("deleting a foreign rule of priority {}", rule::priority_of(message)),
+            None => format!("deleting a foreign rule of priority {place}"),
         };
-        let request = RouteNetlinkMessage::DelRule(message.clone());
-        let result = self.netlink.change(request, 0, what).await;
+        let request = Request::new(libc::RTM_DELRULE, &said.body);
+        let result = self.netlink.change(&request, 0, &what).await;
         if result.is_ok() {
-            let what = format_args!("a rule of priority {}", rule::priority_of(message));
+            let what = format_args!("a rule of priority {place}");
             self.mended.push(Mended::foreign(Part::Rule, &what));
         }
         self.note(result, libc::ENOENT);
     }
 
-    async fn delete_route(&mut self, message: &RouteMessage) {
-        let what = || match Route::from_message(message) {
+    async fn delete_route(&mut self, said: &Said<Route>) {
+        let place = said.place;
+        let what = || match &said.ours {
             Some(route) => format!("deleting the route {route}"),
-            None => format!("deleting a foreign route in table {}", route::table_of(message)),
+            None => format!("deleting a foreign route in table {place}"),
         };
-        let request = RouteNetlinkMessage::DelRoute(message.clone());
-        let result = self.netlink.change(request, 0, what).await;
+        let request = Request::new(libc::RTM_DELROUTE, &said.body);
+        let result = self.netlink.change(&request, 0, &what).await;
         if result.is_ok() {
-            let what = format_args!("a route in table {}", route::table_of(message));
+            let what = format_args!("a route in table {place}");
             self.mended.push(Mended::foreign(Part::Route, &what));
         }
         self.note(result, libc::ESRCH);

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteMetric, RouteType};
 
 use crate::config::{IfName, Mark, Settings};
 use crate::policy::{Entrances, Facts, WanDevice};
+use crate::rtnetlink::RouteMessage;
 
 use super::Error;
 use super::netlink::Netlink;
@@ -88,20 +87,19 @@ pub(super) fn from_snapshot(
 }
 
 pub(super) async fn route_to(netlink: &Netlink, to: IpAddr, mark: Mark) -> Result<Option<Path>, Error> {
-    let mut question = route::question(Family::of_address(to));
-    question.header.destination_prefix_length = IpNet::from(to).prefix_len();
-    question.attributes.push(RouteAttribute::Destination(to.into()));
-    question.attributes.push(RouteAttribute::Mark(mark.value()));
+    let question = RouteMessage {
+        destination_length: IpNet::from(to).prefix_len(),
+        destination: Some(to),
+        mark: Some(mark.value()),
+        ..route::question(Family::of_address(to))
+    };
     let what = || format!("asking for the route to {to} with mark {:#x}", mark.value());
-    let answer = match netlink.ask(RouteNetlinkMessage::GetRoute(question), what).await {
+    let answer = match netlink.ask(&question.request(libc::RTM_GETROUTE), &what, RouteMessage::read).await {
         Ok(answer) => answer,
         Err(error) if error.errno().is_some_and(is_no_route) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let Some(RouteNetlinkMessage::NewRoute(answer)) = answer else {
-        return Ok(None);
-    };
-    let Some((index, route_mtu)) = hop(&answer) else {
+    let Some((index, route_mtu)) = answer.and_then(|answer| hop(&answer)) else {
         return Ok(None);
     };
     let snapshot = Snapshot::take(netlink).await?;
@@ -114,23 +112,10 @@ pub(super) async fn route_to(netlink: &Netlink, to: IpAddr, mark: Mark) -> Resul
 /// Device index and the route's own MTU; None when the answer is no way out. IPv6 says
 /// "unreachable" by a route of that type, not by an error.
 pub(super) fn hop(answer: &RouteMessage) -> Option<(u32, Option<u32>)> {
-    if answer.header.kind != RouteType::Unicast {
+    if answer.kind != libc::RTN_UNICAST {
         return None;
     }
-    let (mut device, mut mtu) = (None, None);
-    for attribute in &answer.attributes {
-        match attribute {
-            RouteAttribute::Oif(index) => device = Some(*index),
-            RouteAttribute::Metrics(metrics) => {
-                mtu = metrics.iter().find_map(|metric| match metric {
-                    RouteMetric::Mtu(mtu) => Some(*mtu),
-                    _ => None,
-                });
-            }
-            _ => {}
-        }
-    }
-    device.map(|device| (device, mtu))
+    answer.device.map(|device| (device, answer.mtu))
 }
 
 /// What `fib_props` (net/ipv4/fib_semantics.c) makes of unreachable, prohibit, blackhole, throw.

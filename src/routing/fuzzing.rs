@@ -2,76 +2,73 @@
 
 use std::collections::BTreeMap;
 
-use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage;
-
 use crate::config::{IfName, Settings};
+use crate::netlink;
 use crate::policy::Facts;
+use crate::rtnetlink::{AddressMessage, LinkMessage, Request, RouteMessage};
 
 use super::facts;
-use super::route::{self, Route};
+use super::group::Way;
+use super::route::Route;
 use super::rule::{self, Rule};
 use super::snapshot::Snapshot;
 
-/// The messages of a datagram up to the first that is none, as rtnetlink's codec cuts them.
+/// The messages of a datagram, of the kinds that are read, up to the first malformed one.
+#[derive(Default)]
+pub struct Messages {
+    links: Vec<LinkMessage>,
+    addresses: Vec<AddressMessage>,
+    routes: Vec<RouteMessage>,
+    /// As they came.
+    rules: Vec<Vec<u8>>,
+}
+
 #[must_use]
-pub fn messages(mut bytes: &[u8]) -> Vec<RouteNetlinkMessage> {
-    let mut messages = Vec::new();
-    while let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) {
-        let length = (message.header.length as usize).max(1).next_multiple_of(4);
-        bytes = bytes.get(length..).unwrap_or_default();
-        if let NetlinkPayload::InnerMessage(inner) = message.payload {
-            messages.push(inner);
-        }
+pub fn messages(bytes: &[u8]) -> Messages {
+    let mut messages = Messages::default();
+    for netlink::Message { kind, body, .. } in netlink::messages(bytes) {
+        messages.links.extend(LinkMessage::read(kind, body));
+        messages.addresses.extend(AddressMessage::read(kind, body));
+        messages.routes.extend(RouteMessage::read(kind, body));
+        messages.rules.extend((kind == libc::RTM_NEWRULE).then(|| body.to_vec()));
     }
     messages
 }
 
 /// Devices and addresses, as a policy sees them.
 #[must_use]
-pub fn facts(messages: &[RouteNetlinkMessage], settings: &Settings, tunnel: &IfName) -> Facts {
-    let snapshot = Snapshot::assemble(messages, messages);
+pub fn facts(messages: &Messages, settings: &Settings, tunnel: &IfName) -> Facts {
+    let snapshot = Snapshot::assemble(messages.links.clone(), &messages.addresses);
+    let _ = facts::entrances(&snapshot, settings);
     facts::from_snapshot(&snapshot, settings, tunnel, &BTreeMap::new())
 }
 
 /// Of each message that could be an ip rule or route of ours: what it says, and what it says once
 /// it was written and read again. The two must be the same.
 #[must_use]
-pub fn said_twice(messages: &[RouteNetlinkMessage]) -> Vec<(String, Option<String>)> {
+pub fn said_twice(messages: &Messages) -> Vec<(String, Option<String>)> {
     let mut twice = Vec::new();
-    for message in messages {
-        match message {
-            RouteNetlinkMessage::NewRule(message) => {
-                let _ = rule::priority_of(message);
-                let Some(mut read) = Rule::from_message(message) else { continue };
-                // Others' rules may have host bits there; what is written has none.
-                read.to = read.to.map(|to| to.trunc());
-                let again = match over_the_wire(RouteNetlinkMessage::NewRule(read.to_message())) {
-                    Some(RouteNetlinkMessage::NewRule(message)) => Rule::from_message(&message),
-                    _ => None,
-                };
-                twice.push((read.to_string(), again.map(|rule| rule.to_string())));
-            }
-            RouteNetlinkMessage::NewRoute(message) => {
-                let _ = (route::table_of(message), facts::hop(message));
-                let Some(mut read) = Route::from_message(message) else { continue };
-                read.to = read.to.trunc();
-                let again = match over_the_wire(RouteNetlinkMessage::NewRoute(read.to_message())) {
-                    Some(RouteNetlinkMessage::NewRoute(message)) => Route::from_message(&message),
-                    _ => None,
-                };
-                twice.push((read.to_string(), again.map(|route| route.to_string())));
-            }
-            _ => {}
-        }
+    for body in &messages.rules {
+        let _ = rule::priority_of(body);
+        let Some(mut read) = Rule::read(body) else { continue };
+        // Others' rules may have host bits there; what is written has none.
+        read.to = read.to.map(|to| to.trunc());
+        let again = over_the_wire(&read.request(libc::RTM_NEWRULE)).rules.pop();
+        twice.push((read.to_string(), again.and_then(|body| Rule::read(&body)).map(|rule| rule.to_string())));
+    }
+    for message in &messages.routes {
+        let _ = (facts::hop(message), Way::read(message));
+        let Some(mut read) = Route::from_message(message) else { continue };
+        read.to = read.to.trunc();
+        let again = over_the_wire(&read.request(libc::RTM_NEWROUTE)).routes.pop();
+        let again = again.and_then(|message| Route::from_message(&message));
+        twice.push((read.to_string(), again.map(|route| route.to_string())));
     }
     twice
 }
 
-fn over_the_wire(message: RouteNetlinkMessage) -> Option<RouteNetlinkMessage> {
-    let mut message = NetlinkMessage::from(message);
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    messages(&bytes).pop()
+fn over_the_wire(request: &Request) -> Messages {
+    let mut bytes = Vec::new();
+    netlink::message::put(&mut bytes, request.kind, 0, 1, &request.body);
+    messages(&bytes)
 }

@@ -11,15 +11,13 @@
 //! is followed.
 
 use std::fs;
-
-use netlink_packet_route::link::{LinkAttribute, LinkMessage};
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+use std::net::IpAddr;
 
 use crate::config::{IfName, Settings};
 use crate::policy::{Facts, TUNNEL_GROUP};
+use crate::rtnetlink::RouteMessage;
 
 use super::plan::{Family, GROUP_LAN, GROUP_NEW};
-use super::route;
 use super::snapshot::{Link, Snapshot};
 
 /// A route of `main` that leads somewhere: by which devices.
@@ -35,26 +33,12 @@ impl Way {
     /// None for a route that leads nowhere, and for IPv6 link-local ones: whoever sends there names
     /// the device, and every port of a bridge may have one.
     pub(super) fn read(message: &RouteMessage) -> Option<Self> {
-        if message.header.kind != RouteType::Unicast {
+        let local = message.destination.is_some_and(|to| matches!(to, IpAddr::V6(to) if is_link_local(to)));
+        if message.kind != libc::RTN_UNICAST || local {
             return None;
         }
-        let mut devices = Vec::new();
-        for attribute in &message.attributes {
-            match attribute {
-                RouteAttribute::Destination(to) => {
-                    let to = route::to_ip(to);
-                    if to.is_some_and(|to| matches!(to, std::net::IpAddr::V6(to) if is_link_local(to))) {
-                        return None;
-                    }
-                }
-                RouteAttribute::Oif(index) => devices.push(*index),
-                RouteAttribute::MultiPath(hops) => {
-                    devices.extend(hops.iter().map(|hop| hop.interface_index));
-                }
-                _ => {}
-            }
-        }
-        Some(Self { family: Family::of(message.header.address_family)?, devices })
+        let devices = message.device.into_iter().chain(message.hops.iter().flatten().copied()).collect();
+        Some(Self { family: Family::of(message.family)?, devices })
     }
 }
 
@@ -104,14 +88,6 @@ pub(super) fn moves(settings: &Settings, snapshot: &Snapshot) -> Vec<(u32, u32)>
 pub(super) fn all_back(snapshot: &Snapshot) -> Vec<(u32, u32)> {
     let ours = snapshot.links.iter().filter(|link| link.group == GROUP_LAN);
     ours.map(|link| (link.index, GROUP_NEW)).collect()
-}
-
-/// For RTM_SETLINK: with the index, or the kernel would take the group for a choice of devices.
-pub(super) fn change(device: u32, group: u32) -> LinkMessage {
-    let mut message = LinkMessage::default();
-    message.header.index = device;
-    message.attributes.push(LinkAttribute::Group(group));
-    message
 }
 
 /// WAN devices that somebody has put into an interface group: while there are any, a LAN whose

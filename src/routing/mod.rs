@@ -9,7 +9,8 @@
 //! |---|---|
 //! | `plan.rs` | the wanted rules and routes, each with its reason |
 //! | `rule.rs`, `route.rs` | one ip rule, one route, to and from rtnetlink |
-//! | `barrier.rs` | raise, lower, standing: reconciliation |
+//! | `barrier.rs` | raise, lower: reconciliation |
+//! | `standing.rs` | which rules and routes there are |
 //! | `facts.rs` | devices, prefixes, the path to a relay |
 //! | `group.rs` | LAN devices into an interface group, and whether that tells them apart |
 //! | `offload.rs` | ends the offloading of flows without touching them |
@@ -33,6 +34,7 @@ mod route;
 mod rule;
 mod settings_watch;
 mod snapshot;
+mod standing;
 pub mod sysctl;
 mod toward;
 mod uplinks;

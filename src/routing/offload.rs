@@ -1,15 +1,13 @@
 //! Ends the offloading of flows by a change of the routing generation: a rule and a route that no
 //! packet can meet, there for a moment.
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::RouteNetlinkMessage;
-
 use super::Error;
-use super::barrier::families;
 use super::netlink::Netlink;
 use super::plan::{Family, PRIORITIES, TABLE_MAIN};
 use super::route::Route;
 use super::rule::{Action, Rule};
+use super::standing::families;
+use crate::rtnetlink::Request;
 
 /// For IPv4 any rule will do (`fib4_rule_flush_cache`). IPv6 looks at the number of the routes'
 /// tree (`ip6_dst_check`), which a new route in it changes. Both together were seen to end flows of
@@ -18,13 +16,11 @@ pub(super) async fn end(netlink: &Netlink) -> Result<(), Error> {
     let mut result = Ok(());
     for family in families() {
         let rule = rule(family);
-        let add = RouteNetlinkMessage::NewRule(rule.to_message());
-        let delete = RouteNetlinkMessage::DelRule(rule.to_message());
+        let (add, delete) = (rule.request(libc::RTM_NEWRULE), rule.request(libc::RTM_DELRULE));
         result = result.and(passing(netlink, add, delete, &format!("the rule {rule}")).await);
         if family == Family::V6 {
             let route = route();
-            let add = RouteNetlinkMessage::NewRoute(route.to_message());
-            let delete = RouteNetlinkMessage::DelRoute(route.to_message());
+            let (add, delete) = (route.request(libc::RTM_NEWROUTE), route.request(libc::RTM_DELROUTE));
             result = result.and(passing(netlink, add, delete, &format!("the route {route}")).await);
         }
     }
@@ -32,15 +28,10 @@ pub(super) async fn end(netlink: &Netlink) -> Result<(), Error> {
 }
 
 /// Added and deleted. Where it is there already, deleting it is the change.
-async fn passing(
-    netlink: &Netlink,
-    add: RouteNetlinkMessage,
-    delete: RouteNetlinkMessage,
-    what: &str,
-) -> Result<(), Error> {
-    let flags = NLM_F_CREATE | NLM_F_EXCL;
-    let added = netlink.change(add, flags, || format!("adding {what}")).await;
-    let deleted = netlink.change(delete, 0, || format!("deleting {what}")).await;
+async fn passing(netlink: &Netlink, add: Request, delete: Request, what: &str) -> Result<(), Error> {
+    let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+    let added = netlink.change(&add, flags, &|| format!("adding {what}")).await;
+    let deleted = netlink.change(&delete, 0, &|| format!("deleting {what}")).await;
     deleted.or(added)
 }
 

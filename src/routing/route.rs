@@ -4,11 +4,12 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
 
 use super::plan::Family;
+use crate::rtnetlink::{Request, RouteMessage};
+
+/// `RTNH_F_ONLINK` of linux/rtnetlink.h.
+const ONLINK: u32 = 4;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Route {
@@ -30,72 +31,57 @@ pub(super) struct Hop {
 
 impl Route {
     pub(super) fn to_message(&self) -> RouteMessage {
-        let mut message = question(Family::of_address(self.to.addr()));
-        message.header.destination_prefix_length = self.to.prefix_len();
-        message.header.protocol = RouteProtocol::Static;
-        message.header.kind = RouteType::Unicast;
-        message.header.scope = RouteScope::Universe;
-        let attributes = &mut message.attributes;
-        attributes.push(RouteAttribute::Table(self.table));
-        if self.to.prefix_len() != 0 {
-            attributes.push(RouteAttribute::Destination(self.to.network().into()));
-        }
-        if self.metric != 0 {
-            attributes.push(RouteAttribute::Priority(self.metric));
-        }
+        let mut message = RouteMessage {
+            destination_length: self.to.prefix_len(),
+            destination: (self.to.prefix_len() != 0).then(|| self.to.network()),
+            table: self.table,
+            metric: self.metric,
+            protocol: libc::RTPROT_STATIC,
+            kind: libc::RTN_UNICAST,
+            ..question(Family::of_address(self.to.addr()))
+        };
         let Some(hop) = &self.hop else {
-            message.header.kind = RouteType::Unreachable;
+            message.kind = libc::RTN_UNREACHABLE;
             return message;
         };
-        attributes.push(RouteAttribute::Oif(hop.device));
-        if let Some(source) = hop.source {
-            attributes.push(RouteAttribute::PrefSource(source.into()));
-        }
-        match hop.gateway {
-            Some(gateway) => {
-                // The gateway lies in a prefix of this device (config saw to that): no look-up
-                // through the very rules that are being set is needed to know it.
-                message.header.flags = RouteFlags::Onlink;
-                attributes.push(RouteAttribute::Gateway(gateway.into()));
-            }
-            None => message.header.scope = RouteScope::Link,
+        message.device = Some(hop.device);
+        message.preferred_source = hop.source.map(IpAddr::V4);
+        message.gateway = hop.gateway;
+        if hop.gateway.is_some() {
+            // The gateway lies in a prefix of this device (config saw to that): no look-up
+            // through the very rules that are being set is needed to know it.
+            message.flags = ONLINK;
+        } else {
+            message.scope = libc::RT_SCOPE_LINK;
         }
         message
     }
 
+    /// As a request of type `kind`: RTM_NEWROUTE or RTM_DELROUTE.
+    pub(super) fn request(&self, kind: u16) -> Request {
+        self.to_message().request(kind)
+    }
+
     /// None for a route that says anything which no route of ours says.
     pub(super) fn from_message(message: &RouteMessage) -> Option<Self> {
-        let header = &message.header;
-        let family = Family::of(header.address_family)?;
-        if header.source_prefix_length != 0 || header.tos != 0 {
+        let family = Family::of(message.family)?;
+        if message.source_length != 0 || message.tos != 0 || message.hops.is_some() || message.more {
             return None;
         }
-        let (mut destination, mut metric) = (family.unspecified(), 0);
-        let (mut device, mut gateway, mut source) = (None, None, None);
-        for attribute in &message.attributes {
-            match attribute {
-                RouteAttribute::Destination(address) => destination = to_ip(address)?,
-                RouteAttribute::Priority(value) => metric = *value,
-                RouteAttribute::Oif(index) => device = Some(*index),
-                RouteAttribute::Gateway(address) => gateway = Some(to_ip(address)?),
-                RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(*address),
-                RouteAttribute::MultiPath(_)
-                | RouteAttribute::Via(_)
-                | RouteAttribute::Source(_)
-                | RouteAttribute::PrefSource(_)
-                | RouteAttribute::Encap(_) => return None,
-                // Table, cache info, preference, expiry: no part of what the route says.
-                _ => {}
-            }
-        }
-        let hop = match header.kind {
-            RouteType::Unicast => Some(Hop { device: device?, gateway, source }),
+        let source = match message.preferred_source {
+            Some(IpAddr::V6(_)) => return None,
+            Some(IpAddr::V4(source)) => Some(source),
+            None => None,
+        };
+        let hop = match message.kind {
+            libc::RTN_UNICAST => Some(Hop { device: message.device?, gateway: message.gateway, source }),
             // IPv6 reports the loopback device here.
-            RouteType::Unreachable => None,
+            libc::RTN_UNREACHABLE => None,
             _ => return None,
         };
-        let to = IpNet::new(destination, header.destination_prefix_length).ok()?;
-        Some(Self { table: table_of(message), to, hop, metric })
+        let destination = message.destination.unwrap_or(family.unspecified());
+        let to = IpNet::new(destination, message.destination_length).ok()?;
+        Some(Self { table: message.table, to, hop, metric: message.metric })
     }
 }
 
@@ -116,32 +102,9 @@ impl fmt::Display for Route {
     }
 }
 
-/// A table's number, also one above 255.
-pub(super) fn table_of(message: &RouteMessage) -> u32 {
-    message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::Table(table) => Some(*table),
-            _ => None,
-        })
-        .unwrap_or_else(|| message.header.table.into())
-}
-
 /// A message that asks for all routes of one family.
 pub(super) fn question(family: Family) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = family.address_family();
-    message.header.table = RouteHeader::RT_TABLE_UNSPEC;
-    message
-}
-
-pub(super) fn to_ip(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(address) => Some((*address).into()),
-        RouteAddress::Inet6(address) => Some((*address).into()),
-        _ => None,
-    }
+    RouteMessage { family: family.number(), ..RouteMessage::default() }
 }
 
 impl Family {

@@ -4,15 +4,34 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::RouteProtocol;
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage, RulePortRange};
-use netlink_packet_utils::nla::Nla;
 
 use super::plan::Family;
+use crate::netlink::attribute::{address, attributes, ip, ne32, put, string, text};
+use crate::rtnetlink::{INET, INET6, Request, fixed, word};
 
-/// FRA_SPORT_MASK and FRA_DPORT_MASK (Linux 6.15): reported beside every exact port.
-const FRA_PORT_MASKS: [u16; 2] = [28, 29];
+/// Bytes of `struct fib_rule_hdr`.
+const FIXED: usize = 12;
+const FRA_DST: u16 = 1;
+const FRA_IIFNAME: u16 = 3;
+const FRA_PRIORITY: u16 = 6;
+const FRA_FWMARK: u16 = 10;
+const FRA_SUPPRESS_IFGROUP: u16 = 13;
+const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
+const FRA_TABLE: u16 = 15;
+const FRA_FWMASK: u16 = 16;
+const FRA_OIFNAME: u16 = 17;
+const FRA_PROTOCOL: u16 = 21;
+const FRA_IP_PROTO: u16 = 22;
+const FRA_SPORT_RANGE: u16 = 23;
+const FRA_DPORT_RANGE: u16 = 24;
+/// Linux 6.15: reported beside every exact port.
+const FRA_SPORT_MASK: u16 = 28;
+const FRA_DPORT_MASK: u16 = 29;
+/// `FR_ACT_*`.
+const TO_TABLE: u8 = 1;
+const UNREACHABLE: u8 = 7;
+/// `FIB_RULE_IIF_DETACHED | FIB_RULE_OIF_DETACHED`: a device that the rule names is not there.
+const DETACHED: u32 = 0x18;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rule {
@@ -60,116 +79,115 @@ impl Rule {
         }
     }
 
-    pub(super) fn to_message(&self) -> RuleMessage {
-        let mut message = RuleMessage::default();
-        message.header.family = self.family.address_family();
-        let attributes = &mut message.attributes;
-        attributes.push(RuleAttribute::Priority(self.priority));
-        attributes.push(RuleAttribute::Protocol(RouteProtocol::Static));
-        match self.action {
-            Action::Lookup(table) => {
-                message.header.action = RuleAction::ToTable;
-                attributes.push(RuleAttribute::Table(table));
+    /// As a request of type `kind`: RTM_NEWRULE or RTM_DELRULE.
+    pub(super) fn request(&self, kind: u16) -> Request {
+        let mut header = [0; FIXED];
+        header[0] = self.family.number();
+        header[1] = self.to.map_or(0, |to| to.prefix_len());
+        header[7] = if self.action == Action::Unreachable { UNREACHABLE } else { TO_TABLE };
+        let mut request = Request::new(kind, &header);
+        let table = match self.action {
+            Action::Lookup(table) => Some(table),
+            Action::Unreachable => None,
+        };
+        let numbers = [
+            (FRA_PRIORITY, Some(self.priority)),
+            (FRA_TABLE, table),
+            (FRA_FWMARK, self.mark.map(|(value, _)| value)),
+            (FRA_FWMASK, self.mark.map(|(_, mask)| mask)),
+            (FRA_SUPPRESS_PREFIXLEN, self.suppress_length),
+            (FRA_SUPPRESS_IFGROUP, self.suppress_group),
+        ];
+        for (attribute, value) in numbers {
+            if let Some(value) = value {
+                request.number(attribute, value);
             }
-            Action::Unreachable => message.header.action = RuleAction::Unreachable,
         }
+        let body = &mut request.body;
+        put(body, FRA_PROTOCOL, &[libc::RTPROT_STATIC]);
         if self.from_router {
-            attributes.push(RuleAttribute::Iifname("lo".to_owned()));
-        }
-        if let Some((value, mask)) = self.mark {
-            attributes.push(RuleAttribute::FwMark(value));
-            attributes.push(RuleAttribute::FwMask(mask));
+            string(body, FRA_IIFNAME, LOOPBACK);
         }
         if let Some(to) = self.to {
-            message.header.dst_len = to.prefix_len();
-            attributes.push(RuleAttribute::Destination(to.network()));
+            address(body, FRA_DST, to.network());
         }
         if let Some(out) = &self.out {
-            attributes.push(RuleAttribute::Oifname(out.clone()));
+            string(body, FRA_OIFNAME, out);
         }
         if let Some(protocol) = self.protocol {
-            attributes.push(RuleAttribute::IpProtocol(i32::from(protocol).into()));
+            put(body, FRA_IP_PROTO, &[protocol]);
         }
-        if let Some(port) = self.source_port {
-            attributes.push(RuleAttribute::SourcePortRange(exactly(port)));
+        for (attribute, port) in
+            [(FRA_SPORT_RANGE, self.source_port), (FRA_DPORT_RANGE, self.destination_port)]
+        {
+            if let Some(port) = port {
+                // `struct fib_rule_port_range`: from and to.
+                put(body, attribute, &[port.to_ne_bytes(), port.to_ne_bytes()].concat());
+            }
         }
-        if let Some(port) = self.destination_port {
-            attributes.push(RuleAttribute::DestinationPortRange(exactly(port)));
-        }
-        if let Some(length) = self.suppress_length {
-            attributes.push(RuleAttribute::SuppressPrefixLen(length));
-        }
-        if let Some(group) = self.suppress_group {
-            attributes.push(RuleAttribute::SuppressIfGroup(group));
-        }
-        message
+        request
     }
 
-    /// None for a rule that says anything which no rule of ours says.
-    pub(super) fn from_message(message: &RuleMessage) -> Option<Self> {
-        let header = &message.header;
-        let detached = RuleFlags::IifDetached | RuleFlags::OifDetached;
-        if header.src_len != 0 || header.tos != 0 || !detached.contains(header.flags) {
+    /// What RTM_NEWRULE says; None for a rule that says anything which no rule of ours says.
+    pub(super) fn read(body: &[u8]) -> Option<Self> {
+        let (header, rest) = fixed::<FIXED>(body)?;
+        let [family, to_length, from_length, tos, table, _, _, action, ..] = *header;
+        if from_length != 0 || tos != 0 || word(header, 8) & !DETACHED != 0 {
             return None;
         }
-        let family = Family::of(header.family)?;
-        let action = match header.action {
-            RuleAction::ToTable => Action::Lookup(header.table.into()),
-            RuleAction::Unreachable => Action::Unreachable,
+        let action = match action {
+            TO_TABLE => Action::Lookup(table.into()),
+            UNREACHABLE => Action::Unreachable,
             _ => return None,
         };
-        let mut rule = Self::new(family, 0, action);
-        for attribute in &message.attributes {
-            rule.read(attribute, header.dst_len)?;
+        let mut rule = Self::new(Family::of(family)?, 0, action);
+        for (kind, value) in attributes(rest) {
+            rule.attribute(kind, value, to_length)?;
         }
         Some(rule)
     }
 
-    fn read(&mut self, attribute: &RuleAttribute, dst_len: u8) -> Option<()> {
-        match attribute {
-            RuleAttribute::Priority(priority) => self.priority = *priority,
-            RuleAttribute::Table(table) => {
+    fn attribute(&mut self, kind: u16, value: &[u8], to_length: u8) -> Option<()> {
+        match kind {
+            FRA_PRIORITY => self.priority = ne32(value)?,
+            FRA_TABLE => {
+                let table = ne32(value)?;
                 if let Action::Lookup(current) = &mut self.action {
-                    *current = *table;
+                    *current = table;
                 }
             }
-            RuleAttribute::Iifname(name) if name == "lo" => self.from_router = true,
-            RuleAttribute::FwMark(value) => self.mark.get_or_insert((0, 0)).0 = *value,
-            RuleAttribute::FwMask(mask) => self.mark.get_or_insert((0, 0)).1 = *mask,
-            RuleAttribute::Destination(to) => self.to = Some(IpNet::new(*to, dst_len).ok()?),
-            RuleAttribute::Oifname(name) => self.out = Some(name.clone()),
-            RuleAttribute::IpProtocol(protocol) => {
-                self.protocol = Some(u8::try_from(i32::from(*protocol)).ok()?);
+            FRA_IIFNAME if text(value) == LOOPBACK => self.from_router = true,
+            FRA_FWMARK => self.mark.get_or_insert((0, 0)).0 = ne32(value)?,
+            FRA_FWMASK => self.mark.get_or_insert((0, 0)).1 = ne32(value)?,
+            FRA_DST => {
+                let to = ip(value).filter(|to| Family::of_address(*to) == self.family)?;
+                self.to = Some(IpNet::new(to, to_length).ok()?);
             }
-            RuleAttribute::SourcePortRange(ports) => self.source_port = Some(single(*ports)?),
-            RuleAttribute::DestinationPortRange(ports) => {
-                self.destination_port = Some(single(*ports)?);
-            }
+            FRA_OIFNAME => self.out = Some(text(value)),
+            FRA_IP_PROTO => self.protocol = Some(*value.first()?),
+            FRA_SPORT_RANGE => self.source_port = Some(single(value)?),
+            FRA_DPORT_RANGE => self.destination_port = Some(single(value)?),
             // All ones: none. The kernel says it of the length, and leaves the group out.
-            RuleAttribute::SuppressPrefixLen(length) => {
-                self.suppress_length = Some(*length).filter(|length| *length != u32::MAX);
+            FRA_SUPPRESS_PREFIXLEN => {
+                self.suppress_length = Some(ne32(value)?).filter(|length| *length != u32::MAX)
             }
-            RuleAttribute::SuppressIfGroup(group) => {
-                self.suppress_group = Some(*group).filter(|group| *group != u32::MAX);
+            FRA_SUPPRESS_IFGROUP => {
+                self.suppress_group = Some(ne32(value)?).filter(|group| *group != u32::MAX)
             }
-            RuleAttribute::Protocol(_) => {}
-            RuleAttribute::Other(other) if FRA_PORT_MASKS.contains(&other.kind()) => {
-                let mut mask = vec![0; other.value_len()];
-                other.emit_value(&mut mask);
-                return mask.iter().all(|byte| *byte == 0xff).then_some(());
-            }
+            FRA_PROTOCOL => {}
+            FRA_SPORT_MASK | FRA_DPORT_MASK => return value.iter().all(|byte| *byte == 0xff).then_some(()),
             _ => return None,
         }
         Some(())
     }
 }
 
-fn exactly(port: u16) -> RulePortRange {
-    RulePortRange { start: port, end: port }
-}
+const LOOPBACK: &str = "lo";
 
-fn single(ports: RulePortRange) -> Option<u16> {
-    (ports.start == ports.end).then_some(ports.start)
+/// Of a range that is one port.
+fn single(range: &[u8]) -> Option<u16> {
+    let [a, b, c, d] = range.try_into().ok()?;
+    ([a, b] == [c, d]).then(|| u16::from_ne_bytes([a, b]))
 }
 
 /// As `ip rule` would say it.
@@ -212,39 +230,37 @@ impl fmt::Display for Rule {
 }
 
 /// The priority of any rule, ours or not.
-pub(super) fn priority_of(message: &RuleMessage) -> u32 {
-    message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RuleAttribute::Priority(priority) => Some(*priority),
-            _ => None,
-        })
-        .unwrap_or(0)
+pub(super) fn priority_of(body: &[u8]) -> u32 {
+    let rest = body.get(FIXED..).unwrap_or_default();
+    attributes(rest).find(|(kind, _)| *kind == FRA_PRIORITY).and_then(|(_, value)| ne32(value)).unwrap_or(0)
 }
 
-/// A message that asks for all rules of one family.
-pub(super) fn question(family: Family) -> RuleMessage {
-    let mut message = RuleMessage::default();
-    message.header.family = family.address_family();
-    message
+/// Asks for all rules of one family.
+pub(super) fn question(family: Family) -> Request {
+    let mut header = [0; FIXED];
+    header[0] = family.number();
+    Request::new(libc::RTM_GETRULE, &header)
 }
 
 impl Family {
-    pub(super) fn of(family: AddressFamily) -> Option<Self> {
+    pub(super) fn of(family: u8) -> Option<Self> {
         match family {
-            AddressFamily::Inet => Some(Self::V4),
-            AddressFamily::Inet6 => Some(Self::V6),
+            INET => Some(Self::V4),
+            INET6 => Some(Self::V6),
             _ => None,
         }
     }
-    pub(super) fn address_family(self) -> AddressFamily {
+    /// `AF_*`.
+    pub(super) fn number(self) -> u8 {
         match self {
-            Self::V4 => AddressFamily::Inet,
-            Self::V6 => AddressFamily::Inet6,
+            Self::V4 => INET,
+            Self::V6 => INET6,
         }
     }
     pub(super) fn of_address(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 }
+
+#[cfg(test)]
+mod tests;

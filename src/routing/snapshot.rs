@@ -3,12 +3,10 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 
 use super::Error;
 use super::netlink::Netlink;
+use crate::rtnetlink::{AddressMessage, LinkMessage};
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Snapshot {
@@ -46,29 +44,21 @@ pub(super) struct Address {
 
 impl Snapshot {
     pub(super) async fn take(netlink: &Netlink) -> Result<Self, Error> {
-        let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        let addresses = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        let links = netlink.dump(links, "listing the network devices").await?;
-        let addresses = netlink.dump(addresses, "listing the network addresses").await?;
-        Ok(Self::assemble(&links, &addresses))
+        let links =
+            netlink.dump(&LinkMessage::list(), "listing the network devices", LinkMessage::read).await?;
+        let question = AddressMessage::list();
+        let addresses =
+            netlink.dump(&question, "listing the network addresses", AddressMessage::read).await?;
+        Ok(Self::assemble(links, &addresses))
     }
 
-    pub(super) fn assemble(links: &[RouteNetlinkMessage], addresses: &[RouteNetlinkMessage]) -> Self {
-        let messages: Vec<&LinkMessage> = links
-            .iter()
-            .filter_map(|message| match message {
-                RouteNetlinkMessage::NewLink(link) => Some(link),
-                _ => None,
-            })
-            .collect();
+    pub(super) fn assemble(messages: Vec<LinkMessage>, addresses: &[AddressMessage]) -> Self {
         let vrfs: Vec<u32> =
-            messages.iter().filter(|link| is(link, &InfoKind::Vrf)).map(|link| link.header.index).collect();
-        let mut links: Vec<Link> = messages.iter().filter_map(|message| Link::read(message, &vrfs)).collect();
+            messages.iter().filter(|link| link.kind == "vrf").map(|link| link.index).collect();
+        let mut links: Vec<Link> =
+            messages.into_iter().filter_map(|message| Link::read(message, &vrfs)).collect();
         for message in addresses {
-            let RouteNetlinkMessage::NewAddress(message) = message else {
-                continue;
-            };
-            let link = links.iter_mut().find(|link| link.index == message.header.index);
+            let link = links.iter_mut().find(|link| link.index == message.index);
             if let (Some(link), Some(address)) = (link, Address::read(message)) {
                 link.addresses.push(address);
             }
@@ -81,56 +71,46 @@ impl Snapshot {
     }
 }
 
-fn is(link: &LinkMessage, kind: &InfoKind) -> bool {
-    link.attributes.iter().any(|attribute| match attribute {
-        LinkAttribute::LinkInfo(info) => info.contains(&LinkInfo::Kind(kind.clone())),
-        _ => false,
-    })
-}
-
 /// The device that such a one names is its other end, or where its outer packets may go: those are
 /// IP packets like others there.
-fn sends_by_routes(info: &LinkInfo) -> bool {
-    use InfoKind::{Geneve, GreTap, GreTap6, GreTun, GreTun6, IpTun, SitTun, Veth, Vti, Vxlan, Xfrm};
-    let LinkInfo::Kind(kind) = info else { return false };
-    match kind {
-        Veth | Vxlan | GreTap | GreTap6 | IpTun | SitTun | GreTun | GreTun6 | Vti | Xfrm | Geneve => true,
-        InfoKind::Other(name) => ["ip6tnl", "vti6", "erspan", "ip6erspan"].contains(&name.as_str()),
-        _ => false,
-    }
-}
+const SEND_BY_ROUTES: [&str; 15] = [
+    "veth",
+    "vxlan",
+    "gretap",
+    "ip6gretap",
+    "ipip",
+    "sit",
+    "gre",
+    "ip6gre",
+    "vti",
+    "vti6",
+    "xfrm",
+    "geneve",
+    "ip6tnl",
+    "erspan",
+    "ip6erspan",
+];
 
 impl Link {
-    fn read(message: &LinkMessage, vrfs: &[u32]) -> Option<Self> {
-        let flags = message.header.flags;
-        let mut link = Self {
-            index: message.header.index,
-            up: flags.contains(LinkFlags::Up),
-            loopback: flags.contains(LinkFlags::Loopback),
-            ..Self::default()
+    fn read(message: LinkMessage, vrfs: &[u32]) -> Option<Self> {
+        let beneath = Some(message.link).filter(|index| *index != 0);
+        // An index of another namespace says nothing here.
+        let stands = !message.elsewhere && !SEND_BY_ROUTES.contains(&message.kind.as_str());
+        let above = Some(message.master).filter(|master| *master != 0 && !vrfs.contains(master));
+        let link = Self {
+            index: message.index,
+            up: message.is_up(),
+            loopback: message.is_loopback(),
+            port: above.is_some(),
+            above,
+            // Other kinds name their peer so, or a device of another namespace.
+            carrier: beneath.filter(|_| message.kind == "vlan"),
+            beneath: beneath.filter(|_| stands),
+            group: message.group,
+            mtu: message.mtu.unwrap_or(0),
+            name: message.name,
+            addresses: Vec::new(),
         };
-        let mut stands = true;
-        for attribute in &message.attributes {
-            match attribute {
-                LinkAttribute::IfName(name) => link.name.clone_from(name),
-                LinkAttribute::Link(index) => {
-                    link.beneath = Some(*index).filter(|index| *index != 0);
-                    // Other kinds name their peer so, or a device of another namespace.
-                    link.carrier = link.beneath.filter(|_| is(message, &InfoKind::Vlan));
-                }
-                // An index of another namespace.
-                LinkAttribute::LinkNetNsId(_) => stands = false,
-                LinkAttribute::LinkInfo(info) => stands &= !info.iter().any(sends_by_routes),
-                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-                LinkAttribute::Group(group) => link.group = *group,
-                LinkAttribute::Controller(master) => {
-                    link.port = *master != 0 && !vrfs.contains(master);
-                    link.above = Some(*master).filter(|_| link.port);
-                }
-                _ => {}
-            }
-        }
-        link.beneath = link.beneath.filter(|_| stands);
         (!link.name.is_empty()).then_some(link)
     }
 
@@ -151,17 +131,10 @@ impl Link {
 
 impl Address {
     fn read(message: &AddressMessage) -> Option<Self> {
-        let (mut local, mut peer) = (None, None);
-        for attribute in &message.attributes {
-            match attribute {
-                AddressAttribute::Local(address) => local = Some(*address),
-                AddressAttribute::Address(address) => peer = Some(*address),
-                _ => {}
-            }
-        }
+        let local = message.local;
         // IPv6 has no IFA_LOCAL unless the address has a peer.
-        let peer = peer.or(local)?;
-        let connected = IpNet::new(peer, message.header.prefix_len).ok()?.trunc();
+        let peer = message.address.or(local)?;
+        let connected = IpNet::new(peer, message.prefix_length).ok()?.trunc();
         // An address of length 0 would make its device the way to everywhere.
         (connected.prefix_len() != 0).then_some(Self { local: local.unwrap_or(peer), connected })
     }

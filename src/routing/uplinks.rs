@@ -54,37 +54,25 @@ pub(super) fn from_snapshot(snapshot: &Snapshot, settings: &Settings) -> Vec<Upl
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_route::RouteNetlinkMessage;
-    use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-    use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
-
     use super::*;
     use crate::config::Lan;
+    use crate::rtnetlink::{AddressMessage, LinkMessage};
 
     /// NAME, what it stands on (0: nothing), and of what kind it is.
-    fn link(index: u32, name: &str, beneath: u32, kind: Option<InfoKind>) -> LinkMessage {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        message.attributes.push(LinkAttribute::Link(beneath));
-        message.attributes.extend(kind.map(|kind| LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)])));
-        message
+    fn link(index: u32, name: &str, beneath: u32, kind: &str) -> LinkMessage {
+        let (name, kind) = (name.to_owned(), kind.to_owned());
+        LinkMessage { index, name, link: beneath, kind, ..LinkMessage::default() }
     }
 
     fn uplinks(links: Vec<LinkMessage>, wan: &[&str], lan: &str) -> Vec<(String, bool)> {
-        let links: Vec<_> = links.into_iter().map(RouteNetlinkMessage::NewLink).collect();
-        let mut address = AddressMessage::default();
-        address.header.index = 9;
-        address.header.prefix_len = 24;
-        let own: Ipv4Addr = "198.51.100.2".parse().unwrap();
-        address.attributes.push(AddressAttribute::Local(own.into()));
-        let mut local = AddressMessage::default();
-        local.header.index = 1;
-        local.header.prefix_len = 64;
-        let own: std::net::Ipv6Addr = "fe80::1".parse().unwrap();
-        local.attributes.push(AddressAttribute::Address(own.into()));
-        let addresses = [address, local].map(RouteNetlinkMessage::NewAddress);
-        let snapshot = Snapshot::assemble(&links, &addresses);
+        let address = |index, own: &str, prefix_length| AddressMessage {
+            index,
+            prefix_length,
+            address: own.parse().ok(),
+            ..AddressMessage::default()
+        };
+        let addresses = [address(9, "198.51.100.2", 24), address(1, "fe80::1", 64)];
+        let snapshot = Snapshot::assemble(links, &addresses);
         let device = LanDevice { name: lan.parse().unwrap(), prefixes: Vec::new(), forward: true };
         let mut settings = Settings::fallback(Lan { devices: vec![device], routes: Vec::new() });
         settings.wan_names = wan.iter().map(|name| name.parse().unwrap()).collect();
@@ -93,52 +81,46 @@ mod tests {
 
     #[test]
     fn what_carries_the_lan_is_never_held() {
-        let dsa = || Some(InfoKind::Other("dsa".to_owned()));
         // A switch: WAN and LAN are ports of one conduit, the LAN's in a bridge.
-        let mut port = link(3, "lan1", 1, dsa());
-        port.attributes.push(LinkAttribute::Controller(5));
-        let bridge = link(5, "br-lan", 0, Some(InfoKind::Bridge));
-        let switch = vec![link(1, "eth0", 0, None), link(2, "wan", 1, None), port, bridge];
+        let mut port = link(3, "lan1", 1, "dsa");
+        port.master = 5;
+        let bridge = link(5, "br-lan", 0, "bridge");
+        let switch = vec![link(1, "eth0", 0, ""), link(2, "wan", 1, ""), port, bridge];
         let found = uplinks(switch, &["wan", "eth0", "lan1"], "br-lan");
         assert_eq!(found, [("eth0".to_owned(), true), ("wan".to_owned(), false)]);
         // LAN and WAN as tags of one device; a bridge that filters VLANs, and the LAN a VLAN of it.
-        let tags = vec![
-            link(1, "eth0", 0, None),
-            link(2, "eth0.1", 1, Some(InfoKind::Vlan)),
-            link(9, "eth0.2", 1, Some(InfoKind::Vlan)),
-        ];
+        let tags = vec![link(1, "eth0", 0, ""), link(2, "eth0.1", 1, "vlan"), link(9, "eth0.2", 1, "vlan")];
         assert_eq!(
             uplinks(tags, &["eth0"], "eth0.1"),
             [("eth0".to_owned(), true), ("eth0.2".to_owned(), false)]
         );
-        let filtering =
-            vec![link(9, "br", 0, Some(InfoKind::Bridge)), link(2, "br.1", 9, Some(InfoKind::Vlan))];
+        let filtering = vec![link(9, "br", 0, "bridge"), link(2, "br.1", 9, "vlan")];
         assert_eq!(uplinks(filtering, &[], "br.1"), [("br".to_owned(), true)]);
     }
 
     #[test]
     fn a_vlan_of_the_lan_that_is_away_counts() {
-        let found = uplinks(vec![link(9, "eth0", 0, None)], &["eth0"], "eth0.5");
+        let found = uplinks(vec![link(9, "eth0", 0, "")], &["eth0"], "eth0.5");
         assert_eq!(found, [("eth0".to_owned(), true)]);
     }
 
     #[test]
     fn only_what_is_configured_or_has_an_address_is_an_uplink() {
         let shaped = vec![
-            link(1, "ifb4eth1", 0, Some(InfoKind::Ifb)),
-            link(2, "eth1", 0, None),
-            link(9, "usb0", 0, None),
-            link(4, "vpnd1", 0, Some(InfoKind::Wireguard)),
+            link(1, "ifb4eth1", 0, "ifb"),
+            link(2, "eth1", 0, ""),
+            link(9, "usb0", 0, ""),
+            link(4, "vpnd1", 0, "wireguard"),
             // 6in4 over eth1 is IP there, and the end of a veth pair stands on nothing.
-            link(6, "6in4-six", 2, Some(InfoKind::SitTun)),
-            link(7, "veth0", 2, Some(InfoKind::Veth)),
+            link(6, "6in4-six", 2, "sit"),
+            link(7, "veth0", 2, "veth"),
         ];
         let found = uplinks(shaped, &["eth1", "vpnd1"], "br-lan");
         assert_eq!(found, [("eth1".to_owned(), false), ("usb0".to_owned(), false)]);
-        let mut elsewhere = link(8, "wan", 2, Some(InfoKind::MacVlan));
-        elsewhere.attributes.push(LinkAttribute::LinkNetNsId(0));
+        let mut elsewhere = link(8, "wan", 2, "macvlan");
+        elsewhere.elsewhere = true;
         assert_eq!(
-            uplinks(vec![link(2, "eth1", 0, None), elsewhere], &["eth1"], "br-lan"),
+            uplinks(vec![link(2, "eth1", 0, ""), elsewhere], &["eth1"], "br-lan"),
             [("eth1".to_owned(), false)]
         );
     }

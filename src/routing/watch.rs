@@ -8,14 +8,15 @@ use netlink_sys::{AsyncSocket, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE
 use super::netlink::is_own;
 use super::settings_watch::SettingsWatch;
 use super::{Error, Part, TABLE_LAN, TABLE_TUNNEL, sysctl};
+use crate::netlink::attribute::{attributes, ne32};
 
 /// RTMGRP_* of linux/rtnetlink.h. Rules of IPv6 have no such bit and are joined by number.
-const GROUPS: u32 = rtnetlink::constants::RTMGRP_LINK
-    | rtnetlink::constants::RTMGRP_IPV4_IFADDR
-    | rtnetlink::constants::RTMGRP_IPV4_ROUTE
-    | rtnetlink::constants::RTMGRP_IPV4_RULE
-    | rtnetlink::constants::RTMGRP_IPV6_IFADDR
-    | rtnetlink::constants::RTMGRP_IPV6_ROUTE;
+const GROUPS: u32 = (libc::RTMGRP_LINK
+    | libc::RTMGRP_IPV4_IFADDR
+    | libc::RTMGRP_IPV4_ROUTE
+    | libc::RTMGRP_IPV4_RULE
+    | libc::RTMGRP_IPV6_IFADDR
+    | libc::RTMGRP_IPV6_ROUTE) as u32;
 /// `RTNLGRP_IPV6_RULE` of linux/rtnetlink.h.
 const GROUP_IPV6_RULE: u32 = 19;
 /// `RTNLGRP_IPV4_NETCONF` of linux/rtnetlink.h: somebody wrote `rp_filter` (`sysctl`).
@@ -86,7 +87,7 @@ impl Burst {
             libc::RTM_NEWROUTE | libc::RTM_DELROUTE => {
                 burst.routes = [TABLE_LAN, TABLE_TUNNEL].contains(&table_of(bytes).unwrap_or(0));
             }
-            NEWNETCONF | DELNETCONF => burst.settings = true,
+            libc::RTM_NEWNETCONF | DELNETCONF => burst.settings = true,
             _ => burst.devices = true,
         }
         if burst.rules || burst.routes {
@@ -96,21 +97,13 @@ impl Burst {
     }
 }
 
-/// Of linux/rtnetlink.h; in no crate of ours.
-const NEWNETCONF: u16 = 80;
+/// `RTM_DELNETCONF` of linux/rtnetlink.h, which libc has not for every C library.
 const DELNETCONF: u16 = 81;
 
-fn table_of(mut bytes: &[u8]) -> Option<u32> {
-    bytes = bytes.get(ROUTE_HEADERS..)?;
-    loop {
-        let length = usize::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
-        let kind = u16::from_ne_bytes(bytes.get(2..4)?.try_into().ok()?);
-        if kind == RTA_TABLE {
-            return Some(u32::from_ne_bytes(bytes.get(4..8)?.try_into().ok()?));
-        }
-        // An attribute without a header's length would never end.
-        bytes = bytes.get(length.max(4).next_multiple_of(4)..)?;
-    }
+fn table_of(bytes: &[u8]) -> Option<u32> {
+    attributes(bytes.get(ROUTE_HEADERS..)?)
+        .find(|(kind, _)| *kind == RTA_TABLE)
+        .and_then(|(_, table)| ne32(table))
 }
 
 /// Must be called inside a tokio runtime.
@@ -185,7 +178,7 @@ mod tests {
         let mut bytes = vec![0; ROUTE_HEADERS];
         bytes[4..6].copy_from_slice(&libc::RTM_DELROUTE.to_ne_bytes());
         bytes.extend([8_u16.to_ne_bytes(), 1_u16.to_ne_bytes()].concat());
-        bytes.extend([9, 9, 9, 9, 0, 0, 0, 0]);
+        bytes.extend([9; 4]);
         bytes.extend([8_u16.to_ne_bytes(), RTA_TABLE.to_ne_bytes()].concat());
         bytes.extend(TABLE_TUNNEL.to_ne_bytes());
         for length in 0..=bytes.len() {

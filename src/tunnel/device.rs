@@ -2,15 +2,13 @@
 
 use std::io;
 
-use futures::TryStreamExt;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use rtnetlink::{Handle, LinkUnspec, LinkWireguard};
-use wireguard_control::{Backend, Device, DeviceUpdate, Key};
-
-use super::error::to_io;
-use super::peer::interface;
-use super::{DEVICE, Error, MIN_MTU_V6, addresses};
+use super::wireguard_message::Update;
+use super::{DEVICE, Error, MIN_MTU_V6, addresses, wireguard};
 use crate::config::{Mark, TunnelSettings};
+use crate::rtnetlink::{self, Connection, LinkMessage};
+
+/// What the kernel calls this kind of device.
+const KIND: &str = "wireguard";
 
 /// What the device must be.
 #[derive(Debug, Clone, Copy)]
@@ -35,24 +33,22 @@ pub struct Spec<'a> {
 /// [`Error::NoWireguard`], [`Error::Foreign`], [`Error::PortTaken`] and what else the kernel says.
 /// The device may then be left half made, without a new peer; calling again mends it.
 pub async fn create(spec: &Spec<'_>) -> Result<(), Error> {
-    let handle = open()?;
-    let link = find_or_add(&handle).await?;
+    let netlink = open()?;
+    let link = find_or_add(&netlink).await?;
     configure(spec)?;
     // The MTU comes before the addresses: below 1280 the kernel takes no IPv6 address.
-    let index = link.header.index;
+    let index = link.index;
     let has_v6 = spec.settings.addresses.iter().any(|net| net.addr().is_ipv6());
     let mtu = if has_v6 { spec.mtu.max(MIN_MTU_V6) } else { spec.mtu };
-    if mtu_of(&link) != Some(mtu) {
-        let message = LinkUnspec::new_with_index(index).mtu(mtu).build();
-        let set = handle.link().set(message).execute().await;
+    if link.mtu != Some(mtu) {
+        let set = netlink.change(&LinkMessage::set_mtu(index, mtu), 0).await;
         set.map_err(|e| Error::netlink("setting the MTU of", e))?;
     }
-    addresses::reconcile(&handle, index, &spec.settings.addresses).await?;
-    if !link.header.flags.contains(LinkFlags::Up) {
+    addresses::reconcile(&netlink, index, &spec.settings.addresses).await?;
+    if !link.is_up() {
         // Only now does the kernel open the UDP socket.
-        let message = LinkUnspec::new_with_index(index).up().build();
-        let set = handle.link().set(message).execute().await;
-        set.map_err(|e| Error::socket("bringing up", spec.listen_port, to_io(e)))?;
+        let set = netlink.change(&LinkMessage::set_up(index), 0).await;
+        set.map_err(|e| Error::socket("bringing up", spec.listen_port, e.into_io()))?;
     }
     Ok(())
 }
@@ -60,9 +56,9 @@ pub async fn create(spec: &Spec<'_>) -> Result<(), Error> {
 /// Whether one of these addresses is missing on the device, which is there. What cannot be told is
 /// not missing.
 pub async fn stripped(addresses: &[ipnet::IpNet]) -> bool {
-    let Ok(handle) = open() else { return false };
-    let Ok(Some(link)) = find(&handle).await else { return false };
-    let Ok(present) = addresses::list(&handle, link.header.index).await else { return false };
+    let Ok(netlink) = open() else { return false };
+    let Ok(Some(link)) = find(&netlink).await else { return false };
+    let Ok(present) = addresses::list(&netlink, link.index).await else { return false };
     addresses.iter().any(|wanted| !present.iter().any(|(net, _)| net == wanted))
 }
 
@@ -71,12 +67,12 @@ pub async fn stripped(addresses: &[ipnet::IpNet]) -> bool {
 /// # Errors
 /// What the kernel says.
 pub async fn destroy() -> Result<(), Error> {
-    let handle = open()?;
-    let Some(link) = find(&handle).await? else { return Ok(()) };
+    let netlink = open()?;
+    let Some(link) = find(&netlink).await? else { return Ok(()) };
     if !is_wireguard(&link) {
         return Ok(());
     }
-    let deleted = handle.link().del(link.header.index).execute().await;
+    let deleted = netlink.change(&LinkMessage::delete(link.index), 0).await;
     match deleted.map_err(|e| Error::netlink("deleting", e)) {
         Err(Error::Gone { .. }) | Ok(()) => Ok(()),
         Err(error) => Err(error),
@@ -90,57 +86,52 @@ pub async fn destroy() -> Result<(), Error> {
 /// [`Error::Gone`] and what else the kernel says.
 pub async fn set_mtu(mtu: u32) -> Result<u32, Error> {
     const ACTION: &str = "setting the MTU of";
-    let handle = open()?;
-    let Some(link) = find(&handle).await?.filter(is_wireguard) else {
+    let netlink = open()?;
+    let Some(link) = find(&netlink).await?.filter(is_wireguard) else {
         return Err(Error::Gone { action: ACTION });
     };
-    let index = link.header.index;
-    let present = addresses::list(&handle, index).await?;
+    let index = link.index;
+    let present = addresses::list(&netlink, index).await?;
     let mtu = if present.iter().any(|(net, _)| net.addr().is_ipv6()) { mtu.max(MIN_MTU_V6) } else { mtu };
-    let message = LinkUnspec::new_with_index(index).mtu(mtu).build();
-    handle.link().set(message).execute().await.map_err(|e| Error::netlink(ACTION, e))?;
+    let set = netlink.change(&LinkMessage::set_mtu(index, mtu), 0).await;
+    set.map_err(|e| Error::netlink(ACTION, e))?;
     Ok(mtu)
 }
 
 /// Key, port and mark, as far as they differ.
 fn configure(spec: &Spec<'_>) -> Result<(), Error> {
     const ACTION: &str = "setting key, port and mark of";
-    let device = Device::get(&interface(), Backend::Kernel).map_err(|e| Error::kernel(ACTION, e))?;
-    let mut update = DeviceUpdate::new();
-    let mut differs = false;
-    let key = Key(*spec.settings.private_key.bytes());
-    if device.private_key.map(clamped) != Some(clamped(Key(key.0))) {
-        update = update.set_private_key(key).replace_peers();
-        differs = true;
-    }
-    if device.listen_port != Some(spec.listen_port) {
-        update = update.set_listen_port(spec.listen_port);
-        differs = true;
-    }
-    if device.fwmark.unwrap_or(0) != spec.mark.value() {
-        update = update.set_fwmark(spec.mark.value());
-        differs = true;
-    }
-    if !differs {
+    let device = wireguard::get().map_err(|e| Error::kernel(ACTION, e))?;
+    let key = &spec.settings.private_key;
+    let other_key = device.private_key.map(|key| clamped(key.bytes())) != Some(clamped(key.bytes()));
+    let update = Update {
+        replace_peers: other_key,
+        private_key: other_key.then_some(key),
+        listen_port: Some(spec.listen_port).filter(|port| device.listen_port != Some(*port)),
+        mark: Some(spec.mark.value()).filter(|mark| device.mark != *mark),
+        peers: Vec::new(),
+    };
+    if !other_key && update.listen_port.is_none() && update.mark.is_none() {
         return Ok(());
     }
-    let applied = update.apply(&interface(), Backend::Kernel);
-    applied.map_err(|e| Error::socket(ACTION, spec.listen_port, e))
+    wireguard::set(&update).map_err(|e| Error::socket(ACTION, spec.listen_port, e))
 }
 
 /// As the kernel keeps the key that it is given (RFC 7748, section 5). Comparing the public ones would do, and
 /// take 15 KB of arithmetic.
-fn clamped(Key(mut bytes): Key) -> [u8; 32] {
+fn clamped(key: &[u8; 32]) -> [u8; 32] {
+    let mut bytes = *key;
     bytes[0] &= 0b1111_1000;
     bytes[31] = bytes[31] & 0b0111_1111 | 0b0100_0000;
     bytes
 }
 
-async fn find_or_add(handle: &Handle) -> Result<LinkMessage, Error> {
+async fn find_or_add(netlink: &Connection) -> Result<LinkMessage, Error> {
     const ACTION: &str = "creating";
-    if find(handle).await?.is_none() {
-        let added = handle.link().add(LinkWireguard::new(DEVICE).build()).execute().await;
-        match added.map_err(to_io) {
+    if find(netlink).await?.is_none() {
+        let request = LinkMessage::add(DEVICE, KIND);
+        let added = netlink.change(&request, libc::NLM_F_CREATE | libc::NLM_F_EXCL).await;
+        match added.map_err(rtnetlink::Error::into_io) {
             // EEXIST: it came up meanwhile; looked at below.
             Err(e) if e.raw_os_error() == Some(libc::EEXIST) => {}
             Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => return Err(Error::NoWireguard),
@@ -148,53 +139,30 @@ async fn find_or_add(handle: &Handle) -> Result<LinkMessage, Error> {
             Ok(()) => {}
         }
     }
-    match find(handle).await? {
+    match find(netlink).await? {
         Some(link) if is_wireguard(&link) => Ok(link),
-        Some(link) => Err(Error::Foreign { kind: kind_of(&link) }),
+        Some(link) if link.kind.is_empty() => Err(Error::Foreign { kind: "physical".to_owned() }),
+        Some(link) => Err(Error::Foreign { kind: link.kind }),
         None => Err(Error::Gone { action: ACTION }),
     }
 }
 
-/// A netlink connection of its own for one task; it ends when the handle is dropped.
-fn open() -> Result<Handle, Error> {
-    let (connection, handle, _) =
-        rtnetlink::new_connection().map_err(|e| Error::kernel("opening a netlink socket for", e))?;
-    tokio::spawn(connection);
-    Ok(handle)
+/// A netlink connection of its own for one task.
+fn open() -> Result<Connection, Error> {
+    Connection::open().map_err(|e| Error::kernel("opening a netlink socket for", e))
 }
 
-async fn find(handle: &Handle) -> Result<Option<LinkMessage>, Error> {
-    let mut links = handle.link().get().match_name(DEVICE.to_owned()).execute();
-    match links.try_next().await.map_err(to_io) {
+async fn find(netlink: &Connection) -> Result<Option<LinkMessage>, Error> {
+    let link = netlink.ask(&LinkMessage::named(DEVICE), LinkMessage::read).await;
+    match link.map_err(rtnetlink::Error::into_io) {
         Ok(link) => Ok(link),
         Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Ok(None),
         Err(e) => Err(Error::kernel("looking for", e)),
     }
 }
 
-fn info_kind(link: &LinkMessage) -> Option<&InfoKind> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => infos.iter().find_map(|info| match info {
-            LinkInfo::Kind(kind) => Some(kind),
-            _ => None,
-        }),
-        _ => None,
-    })
-}
-
 fn is_wireguard(link: &LinkMessage) -> bool {
-    info_kind(link) == Some(&InfoKind::Wireguard)
-}
-
-fn kind_of(link: &LinkMessage) -> String {
-    info_kind(link).map_or_else(|| "physical".to_owned(), ToString::to_string)
-}
-
-fn mtu_of(link: &LinkMessage) -> Option<u32> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Mtu(mtu) => Some(*mtu),
-        _ => None,
-    })
+    link.kind == KIND
 }
 
 /// The device's MTU in bytes, without a runtime.
@@ -232,16 +200,18 @@ fn ask(what: libc::Ioctl) -> io::Result<libc::ifreq> {
 
 #[cfg(test)]
 mod tests {
+    use wireguard_control::Key;
+
     use super::*;
 
     /// RFC 7748, section 6.1: the private key as it is given, and the bits that its decoding sets.
     #[test]
     fn a_key_and_what_the_kernel_makes_of_it_are_one() {
-        let given = Key([0xff; 32]);
-        let kept = clamped(Key(given.0));
+        let given = [0xff; 32];
+        let kept = clamped(&given);
         assert_eq!((kept[0], kept[1], kept[31]), (0xf8, 0xff, 0x7f));
-        assert_eq!(clamped(Key(kept)), kept);
-        assert_eq!(Key(given.0).get_public().0, Key(kept).get_public().0);
-        assert_ne!(clamped(Key([7; 32])), clamped(Key([15; 32])));
+        assert_eq!(clamped(&kept), kept);
+        assert_eq!(Key(given).get_public().0, Key(kept).get_public().0);
+        assert_ne!(clamped(&[7; 32]), clamped(&[15; 32]));
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::DEVICE;
+use crate::rtnetlink;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -44,7 +45,7 @@ impl Error {
     pub(super) fn kernel(action: &'static str, source: io::Error) -> Self {
         match source.raw_os_error() {
             Some(libc::ENODEV) => Self::Gone { action },
-            _ => Self::Kernel { action, source: without_keys(source) },
+            _ => Self::Kernel { action, source },
         }
     }
 
@@ -57,24 +58,7 @@ impl Error {
     }
 
     pub(super) fn netlink(action: &'static str, source: rtnetlink::Error) -> Self {
-        Self::kernel(action, to_io(source))
-    }
-}
-
-/// wireguard-control prints the whole request, keys included, when it is too long. An error of
-/// the kernel has a number and no text of its own, so it is safe.
-fn without_keys(error: io::Error) -> io::Error {
-    if error.raw_os_error().is_some() {
-        error
-    } else {
-        io::Error::new(error.kind(), error.kind().to_string())
-    }
-}
-
-pub(super) fn to_io(error: rtnetlink::Error) -> io::Error {
-    match error {
-        rtnetlink::Error::NetlinkError(message) => message.to_io(),
-        other => io::Error::other(other.to_string()),
+        Self::kernel(action, source.into_io())
     }
 }
 
@@ -83,10 +67,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_what_was_tried_and_never_a_key() {
-        let long = io::Error::new(io::ErrorKind::InvalidInput, "too large: PresharedKey([7, 7])");
-        let text = Error::kernel("setting the peer of", long).to_string();
-        assert_eq!(text, "setting the peer of vpnd0: invalid input parameter");
+    fn says_what_was_tried() {
+        let silent = Error::netlink("setting the MTU of", rtnetlink::Error::Silent);
+        assert_eq!(silent.to_string(), "setting the MTU of vpnd0: timed out");
 
         let taken = io::Error::from_raw_os_error(libc::EADDRINUSE);
         assert!(matches!(Error::socket("x", 5, taken), Error::PortTaken { port: 5 }));

@@ -5,6 +5,7 @@
 //! | `device.rs` | the device itself: create, adopt, MTU, destroy |
 //! | `addresses.rs` | the device's addresses: new ones first, then the old ones go |
 //! | `peer.rs` | the one peer, replaced in place, and the device's counters |
+//! | `wireguard.rs`, `wireguard_message.rs` | what is asked of the kernel's WireGuard, and its bytes |
 //! | `echo.rs` | ICMP and ICMPv6 echo packets, bytes only |
 //! | `pinger.rs` | raw sockets bound to the device |
 //! | `liveness.rs` | when to ping and when the tunnel is dead; pure |
@@ -24,6 +25,8 @@ mod path_mtu;
 mod peer;
 mod pinger;
 mod probe;
+mod wireguard;
+mod wireguard_message;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

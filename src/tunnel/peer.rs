@@ -4,16 +4,16 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
-use wireguard_control::{
-    AllowedIp, Backend, Device, DeviceUpdate, InterfaceName, Key, PeerConfigBuilder, PeerInfo,
-};
 
-use super::{DEVICE, Error, device};
+use super::wireguard_message::{Device, Peer, PeerUpdate, Update};
+use super::{Error, device, wireguard};
 use crate::config::{Relay, WireguardKey};
 
-/// Allowed IPs in one netlink message. Each takes up to 40 bytes and the library's message holds
-/// 8 KiB; what is more follows in further messages.
+/// Allowed IPs in one netlink message, each up to 40 bytes; what is more follows in further messages. (An attribute's
+/// length has 16 bits.)
 const ALLOWED_IPS_PER_CALL: usize = 128;
+/// Former peers that are taken away one by one, 48 bytes each, in the message that brings the new one.
+const OLD_PEERS: usize = 512;
 
 /// A session older than this is refused by both ends (WireGuard's REJECT_AFTER_TIME).
 const SESSION: Duration = Duration::from_secs(180);
@@ -39,12 +39,6 @@ pub struct Stats {
     pub up: bool,
 }
 
-pub(super) fn interface() -> InterfaceName {
-    // The parser refuses only an empty or long name and odd characters.
-    #[allow(clippy::expect_used)]
-    DEVICE.parse().expect("DEVICE is a valid interface name")
-}
-
 /// Makes `relay` the device's only peer, in one netlink call: device, addresses, routes and rules
 /// stay, and the next packet starts the handshake with the new relay.
 ///
@@ -61,7 +55,6 @@ pub(super) fn interface() -> InterfaceName {
 /// before it looks at the next.
 pub fn set_peer(relay: &Relay) -> Result<(), Error> {
     const ACTION: &str = "setting the peer of";
-    // Asked first because the library would create a missing device, without key and mark.
     let device = get(ACTION)?;
     let wanted = allowed_ips(&relay.allowed_ips);
     if let [peer] = &device.peers[..] {
@@ -69,21 +62,20 @@ pub fn set_peer(relay: &Relay) -> Result<(), Error> {
             return Ok(());
         }
     }
-    let key = Key(*relay.public_key.bytes());
+    let public_key = &relay.public_key;
     let mut chunks = wanted.chunks(ALLOWED_IPS_PER_CALL);
-    let mut peer = PeerConfigBuilder::new(&key)
-        .set_endpoint(relay.endpoint)
-        .replace_allowed_ips()
-        .add_allowed_ips(chunks.next().unwrap_or_default());
-    if let Some(psk) = &relay.preshared_key {
-        peer = peer.set_preshared_key(Key(*psk.bytes()));
+    let peer = PeerUpdate::Set {
+        public_key,
+        preshared_key: relay.preshared_key.as_ref(),
+        endpoint: relay.endpoint,
+        allowed_ips: chunks.next().unwrap_or_default(),
+    };
+    apply(ACTION, &exchange(&device, public_key, peer))?;
+    for allowed_ips in chunks {
+        let more = vec![PeerUpdate::Allow { public_key, allowed_ips }];
+        apply(ACTION, &Update { peers: more, ..Update::default() })?;
     }
-    apply(ACTION, exchange(&device, &key, peer))?;
-    for chunk in chunks {
-        let more = PeerConfigBuilder::new(&key).add_allowed_ips(chunk);
-        apply(ACTION, DeviceUpdate::new().add_peer(more))?;
-    }
-    if get(ACTION)?.peers.iter().any(|peer| peer.config.public_key == key) {
+    if get(ACTION)?.peers.iter().any(|peer| peer.public_key == *public_key) {
         Ok(())
     } else {
         Err(Error::PeerRefused { relay: relay.name.to_string() })
@@ -94,12 +86,13 @@ pub fn set_peer(relay: &Relay) -> Result<(), Error> {
 /// peer away takes it some milliseconds (an RCU grace period): the new one comes first and takes
 /// the allowed IPs over, so that packets meanwhile already start its handshake. A peer of the
 /// same key is made anew, as its session with another endpoint or key would stay.
-fn exchange(device: &Device, key: &Key, peer: PeerConfigBuilder) -> DeviceUpdate {
-    if device.peers.iter().any(|old| old.config.public_key == *key) {
-        return DeviceUpdate::new().replace_peers().add_peer(peer);
+fn exchange<'a>(device: &'a Device, key: &WireguardKey, peer: PeerUpdate<'a>) -> Update<'a> {
+    let old = &device.peers;
+    if old.len() > OLD_PEERS || old.iter().any(|old| old.public_key == *key) {
+        return Update { replace_peers: true, peers: vec![peer], ..Update::default() };
     }
-    let update = DeviceUpdate::new().add_peer(peer);
-    device.peers.iter().fold(update, |update, old| update.remove_peer_by_key(&old.config.public_key))
+    let gone = old.iter().map(|old| PeerUpdate::Remove { public_key: &old.public_key });
+    Update { peers: [peer].into_iter().chain(gone).collect(), ..Update::default() }
 }
 
 /// Takes the peer away: the device stays and is silent. Fine when the device is absent.
@@ -112,7 +105,7 @@ pub fn clear_peer() -> Result<(), Error> {
         Err(Error::Gone { .. }) => Ok(()),
         Err(error) => Err(error),
         Ok(device) if device.peers.is_empty() => Ok(()),
-        Ok(_) => apply(ACTION, DeviceUpdate::new().replace_peers()),
+        Ok(_) => apply(ACTION, &Update { replace_peers: true, ..Update::default() }),
     }
 }
 
@@ -130,51 +123,48 @@ pub fn stats() -> Result<Option<Stats>, Error> {
     let (Ok(mtu), Ok(up)) = (device::mtu_now(), device::up_now()) else { return Ok(None) };
     let peer = device.peers.first();
     Ok(Some(Stats {
-        rx: peer.map_or(0, |p| p.stats.rx_bytes),
-        tx: peer.map_or(0, |p| p.stats.tx_bytes),
-        last_handshake: peer.and_then(|p| p.stats.last_handshake_time),
-        endpoint: peer.and_then(|p| p.config.endpoint),
-        public_key: peer.map(|p| WireguardKey::new(p.config.public_key.0)),
+        rx: peer.map_or(0, |p| p.rx),
+        tx: peer.map_or(0, |p| p.tx),
+        last_handshake: peer.and_then(|p| p.last_handshake),
+        endpoint: peer.and_then(|p| p.endpoint),
+        public_key: peer.map(|p| p.public_key.clone()),
         listen_port: device.listen_port,
-        mark: device.fwmark.unwrap_or(0),
+        mark: device.mark,
         mtu,
         up,
     }))
 }
 
 fn get(action: &'static str) -> Result<Device, Error> {
-    Device::get(&interface(), Backend::Kernel).map_err(|e| match e.raw_os_error() {
+    wireguard::get().map_err(|e| match e.raw_os_error() {
         // Not WireGuard's device, or a kernel that knows no WireGuard at all: not ours either.
         Some(libc::EOPNOTSUPP | libc::ENOENT) => Error::Gone { action },
         _ => Error::kernel(action, e),
     })
 }
 
-fn apply(action: &'static str, update: DeviceUpdate) -> Result<(), Error> {
-    update.apply(&interface(), Backend::Kernel).map_err(|e| Error::kernel(action, e))
+fn apply(action: &'static str, update: &Update<'_>) -> Result<(), Error> {
+    wireguard::set(update).map_err(|e| Error::kernel(action, e))
 }
 
 /// Empty means everything, both families.
-fn allowed_ips(nets: &[IpNet]) -> Vec<AllowedIp> {
+fn allowed_ips(nets: &[IpNet]) -> Vec<IpNet> {
     let everything = [IpNet::V4(ipnet::Ipv4Net::default()), IpNet::V6(ipnet::Ipv6Net::default())];
     let nets = if nets.is_empty() { &everything[..] } else { nets };
-    nets.iter().map(|net| AllowedIp { address: net.network(), cidr: net.prefix_len() }).collect()
+    nets.iter().map(IpNet::trunc).collect()
 }
 
-fn is_same(peer: &PeerInfo, relay: &Relay, wanted: &[AllowedIp]) -> bool {
-    let config = &peer.config;
-    // The kernel reports a key of zeros where there is none.
-    let psk = config.preshared_key.as_ref().filter(|key| **key != Key::zero());
-    config.public_key.0 == *relay.public_key.bytes()
-        && psk.map(|key| key.0) == relay.preshared_key.as_ref().map(|key| *key.bytes())
-        && config.endpoint == Some(relay.endpoint)
-        && config.allowed_ips.len() == wanted.len()
-        && wanted.iter().all(|ip| config.allowed_ips.contains(ip))
+fn is_same(peer: &Peer, relay: &Relay, wanted: &[IpNet]) -> bool {
+    peer.public_key == relay.public_key
+        && peer.preshared_key == relay.preshared_key
+        && peer.endpoint == Some(relay.endpoint)
+        && peer.allowed_ips.len() == wanted.len()
+        && wanted.iter().all(|ip| peer.allowed_ips.contains(ip))
 }
 
 /// A clock that jumped makes this wrong in either direction: at worst one handshake too many.
-fn has_session(peer: &PeerInfo, now: SystemTime) -> bool {
-    let age = peer.stats.last_handshake_time.and_then(|then| now.duration_since(then).ok());
+fn has_session(peer: &Peer, now: SystemTime) -> bool {
+    let age = peer.last_handshake.and_then(|then| now.duration_since(then).ok());
     age.is_some_and(|age| age < SESSION)
 }
 
@@ -194,15 +184,15 @@ mod tests {
         }
     }
 
-    fn peer() -> PeerInfo {
-        let mut peer = PeerInfo::from_public_key(Key([1; 32]));
-        peer.config.endpoint = Some(relay().endpoint);
-        peer.config.preshared_key = Some(Key::zero());
-        peer.config.allowed_ips = allowed_ips(&[]);
-        peer
+    fn peer() -> Peer {
+        Peer {
+            endpoint: Some(relay().endpoint),
+            allowed_ips: allowed_ips(&[]),
+            ..Peer::new(WireguardKey::new([1; 32]))
+        }
     }
 
-    fn same(peer: &PeerInfo, relay: &Relay) -> bool {
+    fn same(peer: &Peer, relay: &Relay) -> bool {
         is_same(peer, relay, &allowed_ips(&relay.allowed_ips))
     }
 
@@ -227,10 +217,10 @@ mod tests {
         let mut peer = peer();
         assert!(!has_session(&peer, now));
         for (age, want) in [(0, true), (179, true), (180, false)] {
-            peer.stats.last_handshake_time = Some(now - Duration::from_secs(age));
+            peer.last_handshake = Some(now - Duration::from_secs(age));
             assert_eq!(has_session(&peer, now), want, "{age}");
         }
-        peer.stats.last_handshake_time = Some(now + Duration::from_secs(1));
+        peer.last_handshake = Some(now + Duration::from_secs(1));
         assert!(!has_session(&peer, now), "from the future");
     }
 
@@ -238,5 +228,25 @@ mod tests {
     fn allowed_ips_are_networks() {
         let nets = ["10.1.2.3/8".parse().unwrap()];
         assert_eq!(allowed_ips(&nets), ["10.0.0.0/8".parse().unwrap()]);
+    }
+
+    #[test]
+    fn one_message_brings_the_new_peer_and_takes_the_others_away() {
+        let keys: Vec<WireguardKey> = (0..3).map(|byte| WireguardKey::new([byte; 32])).collect();
+        let device = |peers: usize| Device {
+            peers: keys.iter().cycle().take(peers).cloned().map(Peer::new).collect(),
+            ..Device::default()
+        };
+        let (two, many) = (device(2), device(OLD_PEERS + 1));
+        let set = |key| PeerUpdate::Allow { public_key: key, allowed_ips: &[] };
+        let update = exchange(&two, &keys[2], set(&keys[2]));
+        let kinds: Vec<bool> =
+            update.peers.iter().map(|peer| matches!(peer, PeerUpdate::Remove { .. })).collect();
+        assert!(!update.replace_peers);
+        assert_eq!(kinds, [false, true, true]);
+        for (device, key) in [(&two, &keys[1]), (&many, &WireguardKey::new([9; 32]))] {
+            let update = exchange(device, key, set(key));
+            assert!(update.replace_peers && update.peers.len() == 1);
+        }
     }
 }

@@ -3,9 +3,9 @@
 //! Attributes hold numbers in network byte order; a register holds what its expression loads:
 //! marks and device indices in the machine's order, what a packet says as the packet says it.
 
-use super::super::attribute::{nested, number, put, string};
 use super::super::nftables_message::{Requests, name};
 use super::table::{Chain, Expr, Hook, Key, Rule, Table, Verdict};
+use crate::netlink::attribute::{nested, number, put, string};
 
 /// `enum nft_table_flags`: nobody else may change the table; it outlives its owner (Linux 6.9).
 pub const OWNER: u32 = 2;

@@ -3,11 +3,8 @@ use proptest::prelude::*;
 use super::*;
 
 fn message_of(kind: u16, body: &[u8]) -> Vec<u8> {
-    let mut bytes = u32::try_from(NETLINK_HEADER + body.len()).unwrap().to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend([0; 10]);
-    bytes.extend(body);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    let mut bytes = Vec::new();
+    message::put(&mut bytes, kind, 0, 0, body);
     bytes
 }
 

@@ -1,13 +1,13 @@
 use proptest::prelude::*;
 
-use super::super::attribute::put;
 use super::*;
+use crate::netlink::attribute::put;
 
 const OURS: u32 = 4711;
 const THEIRS: u32 = 815;
 
 fn message_of(kind: u16, port: u32, family: u8, attributes: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(NETLINK_HEADER + GENERIC_HEADER + attributes.len()).unwrap();
+    let length = u32::try_from(16 + GENERIC_HEADER + attributes.len()).unwrap();
     let mut bytes = length.to_ne_bytes().to_vec();
     bytes.extend((SUBSYSTEM | kind).to_ne_bytes());
     bytes.extend([0; 6]);
