@@ -2,6 +2,8 @@
 
 #[cfg(all(target_arch = "mips", not(panic = "unwind")))]
 mod no_unwind;
+#[cfg(all(target_env = "musl", not(panic = "unwind")))]
+mod small_libc;
 
 fn main() -> std::process::ExitCode {
     vpnd::cli::run(std::env::args_os())

@@ -47,7 +47,7 @@ pub fn run(input: &Input) -> Outcome {
         "blocked: table {} ({}) in force after {} ms; LAN from {source}",
         in_force.hash,
         in_force.state,
-        start.elapsed().as_millis()
+        start.elapsed().as_millis() as u64
     ));
     // At boot there are none, and the kernel may not be ready to list them.
     let fits = |flow: &flows::Flow| flows::fits(flow, &Stance::Boot, &settings, &Facts::default(), false);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::error::seconds;
 use super::paths;
 use super::peer::peer_pid;
 use super::response::REPLY_MAX;
@@ -23,7 +24,7 @@ pub enum Error {
     #[error("the daemon is not running (nobody listens on {})", socket.display())]
     NotRunning { socket: PathBuf },
     /// It listens, and says nothing: stopped, or stuck.
-    #[error("the daemon{} does not answer within {} s on {}", of(*pid), limit.as_secs_f32(), socket.display())]
+    #[error("the daemon{} does not answer within {} s on {}", of(*pid), seconds(*limit), socket.display())]
     NoAnswer { socket: PathBuf, pid: Option<i32>, limit: Duration },
     #[error("{message}")]
     Refused { code: u16, message: String },

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::error::seconds;
 use super::head::Whole;
 use super::paths::{self, Wrong};
 use super::response::Response;
@@ -31,7 +32,7 @@ impl Desk {
             Ok(Ok(reply)) => Response::reply(reply),
             Ok(Err(_)) => Response::error(503, "the daemon dropped the request"),
             Err(_) => {
-                let words = format!("the daemon did not reply within {} s", self.limit.as_secs_f32());
+                let words = format!("the daemon did not reply within {} s", seconds(self.limit));
                 Response::error(504, &words)
             }
         }

@@ -18,3 +18,12 @@ impl Error {
         Self::Socket { what, path: path.to_owned(), source }
     }
 }
+
+/// "10", "0.3": seconds to a tenth. By whole numbers, as what prints others is 8 KB of a mips program.
+pub fn seconds(time: std::time::Duration) -> String {
+    let tenths = time.as_millis() as u64 / 100;
+    match tenths % 10 {
+        0 => (tenths / 10).to_string(),
+        tenth => format!("{}.{tenth}", tenths / 10),
+    }
+}
