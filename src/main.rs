@@ -2,7 +2,7 @@
 
 #[cfg(all(target_arch = "mips", not(panic = "unwind")))]
 mod no_unwind;
-#[cfg(all(target_env = "musl", not(panic = "unwind")))]
+#[cfg(any(test, all(target_env = "musl", not(panic = "unwind"))))]
 mod small_libc;
 
 fn main() -> std::process::ExitCode {

@@ -10,7 +10,7 @@ use std::ffi::{c_char, c_int, c_void};
 ///
 /// # Safety
 /// `name` ends in a zero.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 unsafe extern "C" fn pthread_setname_np(thread: libc::pthread_t, name: *const c_char) -> c_int {
     // SAFETY: takes nothing.
     if thread != unsafe { libc::pthread_self() } {
@@ -27,7 +27,7 @@ unsafe extern "C" fn pthread_setname_np(thread: libc::pthread_t, name: *const c_
 ///
 /// # Safety
 /// `base` is an array of `count` elements of `size` bytes, and `compare` may be called with any two of them.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 unsafe extern "C" fn qsort(
     base: *mut c_void,
     count: usize,
@@ -45,5 +45,40 @@ unsafe extern "C" fn qsort(
                 std::ptr::swap_nonoverlapping(one.cast::<u8>(), two.cast::<u8>(), size);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    unsafe extern "C" fn by_key(one: *const c_void, two: *const c_void) -> c_int {
+        // SAFETY: both are elements of an array of [u8; 3].
+        let (one, two) = unsafe { (*one.cast::<[u8; 3]>(), *two.cast::<[u8; 3]>()) };
+        one[0].cmp(&two[0]) as c_int
+    }
+
+    #[test]
+    fn sorts_as_a_stable_sort_does() {
+        for count in 0..48_u8 {
+            let scattered = |at: u8| [at.wrapping_mul(197) % 7, at, count];
+            let mut sorted: Vec<[u8; 3]> = (0..count).map(scattered).collect();
+            let mut expected = sorted.clone();
+            // SAFETY: what `by_key` takes.
+            unsafe { qsort(sorted.as_mut_ptr().cast(), sorted.len(), 3, by_key) };
+            expected.sort_by_key(|element| element[0]);
+            assert_eq!(sorted, expected);
+        }
+    }
+
+    #[test]
+    fn names_this_thread_and_no_other() {
+        let name = c"vpnd-gate";
+        // SAFETY: the name ends in a zero; another thread's number is only compared.
+        let (own, other) = unsafe {
+            (pthread_setname_np(libc::pthread_self(), name.as_ptr()), pthread_setname_np(0, name.as_ptr()))
+        };
+        assert_eq!((own, other), (0, libc::EINVAL));
+        assert_eq!(std::fs::read_to_string("/proc/thread-self/comm").unwrap(), "vpnd-gate\n");
     }
 }
