@@ -19,6 +19,7 @@ mod netlink;
 pub mod policy;
 pub mod routing;
 mod rtnetlink;
+pub mod sorted;
 pub mod state;
 pub mod tunnel;
 mod uci_file;

@@ -4,7 +4,6 @@
 //! the folder. So a reader sees the old content or the new, at a power cut too. What cannot be
 //! read counts as the closed answer (contract 4.5).
 
-use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
@@ -16,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{IfName, Lan};
 use crate::machine::Stored;
+use crate::sorted::Map;
 
 mod applying;
 pub mod boot;
@@ -191,7 +191,7 @@ impl RunDir {
     /// daemon that starts after the lease was had. A file that makes no sense counts as empty:
     /// without it a renewal falls back to broadcast.
     #[must_use]
-    pub fn leases(&self) -> BTreeMap<IfName, Ipv4Addr> {
+    pub fn leases(&self) -> Map<IfName, Ipv4Addr> {
         read_json(&self.leases_file()).ok().flatten().unwrap_or_default()
     }
 

@@ -5,7 +5,6 @@
 
 mod netns;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -17,6 +16,7 @@ use vpnd::firewall::evaluate::{Devices, Evaluator, Flow, Hook, Packet, Verdict, 
 use vpnd::firewall::{Nft, compile, compile_stop};
 use vpnd::policy::{Entrances, Facts, Stance, compose, stop};
 use vpnd::routing::{Router, watch};
+use vpnd::sorted::Map;
 
 const LINK_LOCAL: &str = "fe80::7651";
 
@@ -34,7 +34,7 @@ fn house() -> (House, Settings) {
 fn look(house: &House, settings: &Settings) -> (Facts, Entrances) {
     let settings = settings.clone();
     house.run("rtr", move || async move {
-        Router::open().unwrap().look(&settings, &name("vpnd0"), &BTreeMap::new()).await.unwrap()
+        Router::open().unwrap().look(&settings, &name("vpnd0"), &Map::new()).await.unwrap()
     })
 }
 

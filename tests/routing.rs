@@ -11,6 +11,7 @@ use netns::{FRAMES, From, House, INTERNET, INTERNET6, leaks, name, net, settings
 use vpnd::config::{LanRoute, Mark, PortProto, Settings, WanService};
 use vpnd::policy::{Facts, TunnelStance};
 use vpnd::routing::{Path, Router, sysctl, watch};
+use vpnd::sorted::Map;
 
 fn stance() -> TunnelStance {
     TunnelStance { device: name("vpnd0"), addresses: vec![net("10.64.0.9/32"), net("fc00:bbbb::9/128")] }
@@ -19,7 +20,7 @@ fn stance() -> TunnelStance {
 fn facts(house: &House, settings: &Settings) -> Facts {
     let settings = settings.clone();
     house.run("rtr", move || async move {
-        let leases = BTreeMap::from([(name("wan0"), "203.0.113.1".parse().unwrap())]);
+        let leases = Map::from([(name("wan0"), "203.0.113.1".parse().unwrap())]);
         Router::open().unwrap().facts(&settings, &name("vpnd0"), &leases).await.unwrap()
     })
 }
@@ -379,7 +380,7 @@ fn facts_tell_lan_from_wan() {
     let facts = facts(&house, &settings());
     let lan: Vec<&str> = facts.lan_prefixes.keys().map(|name| name.as_str()).collect();
     assert_eq!(lan, ["lan0", "lan1"]);
-    assert_eq!(facts.lan_prefixes[&name("lan0")], [net("192.168.1.0/24"), net("fd00:1::/64")]);
+    assert_eq!(facts.lan_prefixes.get(&name("lan0")).unwrap(), &[net("192.168.1.0/24"), net("fd00:1::/64")]);
     let wan: Vec<&str> = facts.wan.iter().map(|wan| wan.name.as_str()).collect();
     assert_eq!(wan, ["br0", "port1", "wan0"]);
     assert_eq!(facts.wan[1].prefixes, [net("10.0.0.1/32"), net("10.0.0.2/32")]);

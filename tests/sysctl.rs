@@ -3,7 +3,6 @@
 
 mod netns;
 
-use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use netns::{From, House, name, settings};
 use vpnd::config::Settings;
 use vpnd::policy::Facts;
 use vpnd::routing::{Router, sysctl};
+use vpnd::sorted::Map;
 
 const DEVICES: [&str; 5] = ["all", "default", "lan0", "lan1", "wan0"];
 
@@ -52,7 +52,7 @@ impl Home {
         let settings = settings.clone();
         self.house.run("rtr", move || async move {
             let router = Router::open().unwrap();
-            router.facts(&settings, &name("vpnd0"), &BTreeMap::new()).await.unwrap()
+            router.facts(&settings, &name("vpnd0"), &Map::new()).await.unwrap()
         })
     }
 

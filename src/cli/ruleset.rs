@@ -1,6 +1,5 @@
 //! `vpnd ruleset`: composes, compiles and prints; needs neither root nor a kernel.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
@@ -10,6 +9,7 @@ use super::{DONE, Outcome, text};
 use crate::config::{self, IfName, Settings};
 use crate::firewall;
 use crate::policy::{self, Facts, Stance, TunnelStance, WanDevice};
+use crate::sorted::Map;
 use crate::tunnel;
 
 pub(super) const LISTEN_PORT: u16 = 51820;
@@ -78,10 +78,10 @@ pub(super) fn tunnel(settings: &Settings) -> Result<TunnelStance, String> {
 /// The LAN as configured; the WAN as the options say.
 pub(super) fn facts(input: &Input, settings: &Settings) -> Result<Facts, String> {
     let lan_prefixes = settings.lan.devices.iter().map(|d| (d.name.clone(), d.prefixes.clone())).collect();
-    let mut wan: BTreeMap<IfName, (Vec<IpNet>, Option<Ipv4Addr>)> = BTreeMap::new();
+    let mut wan: Map<IfName, (Vec<IpNet>, Option<Ipv4Addr>)> = Map::new();
     for text in input.all("wan") {
         let (device, list) = pair("wan", text)?;
-        let (prefixes, _) = wan.entry(device).or_default();
+        let (prefixes, _) = wan.get_or(device, Default::default);
         for prefix in list.split(',') {
             prefixes.push(
                 prefix.parse().map_err(|_| format!("--wan: '{prefix}' is no prefix (ADDRESS/LENGTH)"))?,
@@ -91,7 +91,7 @@ pub(super) fn facts(input: &Input, settings: &Settings) -> Result<Facts, String>
     for text in input.all("lease") {
         let (device, server) = pair("lease", text)?;
         let server = server.parse().map_err(|_| format!("--lease: '{server}' is no IPv4 address"))?;
-        wan.entry(device).or_default().1 = Some(server);
+        wan.get_or(device, Default::default).1 = Some(server);
     }
     let wan =
         wan.into_iter().map(|(name, (prefixes, lease_server))| WanDevice { name, prefixes, lease_server });

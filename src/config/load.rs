@@ -7,7 +7,6 @@ mod network;
 mod peers;
 mod wan;
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
@@ -20,6 +19,7 @@ use super::problem::{Place, Problem, Report};
 use super::settings::{FirewallZone, Lan, Relay, Settings, TunnelForward, TunnelSettings};
 use super::uci::{MAX_BYTES, Package, Section, parse};
 use super::value;
+use crate::sorted::{self, Set};
 use fields::{Fields, title};
 use peers::Ranges;
 
@@ -58,8 +58,9 @@ pub fn load_from(vpnd_file: &Path, config_dir: &Path) -> Loaded {
     for mut report in [vpnd, network, firewall] {
         // Down the file, as its reader goes; what is missing comes last.
         let by_line = |problem: &Problem| problem.line.unwrap_or(usize::MAX);
-        report.problems.sort_by_key(by_line);
-        report.warnings.sort_by_key(by_line);
+        for list in [&mut report.problems, &mut report.warnings] {
+            sorted::sort_by(list, |a, b| by_line(a).cmp(&by_line(b)));
+        }
         problems.extend(report.problems);
         warnings.extend(report.warnings);
     }
@@ -315,7 +316,7 @@ fn tunnel(sections: &[Section], report: &mut Report, lan: &Lan) -> Option<Tunnel
 }
 
 fn relays(sections: &[Section], report: &mut Report, ranges: &Ranges) -> Vec<Relay> {
-    let mut taken = HashSet::new();
+    let mut taken = Set::new();
     sections
         .iter()
         .filter(|section| section.kind == "relay")

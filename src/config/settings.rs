@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::names::{IfName, Mark, RelayName, WireguardKey};
+use crate::sorted;
 
 /// The whole of `/etc/config/vpnd` together with what `/etc/config/network` and
 /// `/etc/config/firewall` say of the LAN.
@@ -115,7 +116,7 @@ impl Lan {
             device.forward &= nothing_said;
             self.devices.push(device);
         }
-        self.devices.sort_by(|a, b| a.name.cmp(&b.name));
+        sorted::sort_by(&mut self.devices, |a, b| a.name.cmp(&b.name));
         self
     }
 }

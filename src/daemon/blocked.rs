@@ -10,6 +10,7 @@ use crate::firewall::nflog;
 use crate::firewall::nflog_message::{Hook, Packet};
 use crate::policy::reason::{Reason, Refused, Zone};
 use crate::policy::{PolicyState, Row, TUNNEL_GROUP};
+use crate::sorted;
 
 /// Entries that are kept.
 const MOST: usize = 64;
@@ -169,7 +170,7 @@ impl List {
 
     fn report(&self, now: Instant) -> Vec<BlockedStatus> {
         let mut entries: Vec<&Entry> = self.0.iter().collect();
-        entries.sort_by_key(|entry| std::cmp::Reverse(entry.last));
+        sorted::sort_by(&mut entries, |a, b| b.last.cmp(&a.last));
         entries.into_iter().map(|entry| status(entry, now)).collect()
     }
 }

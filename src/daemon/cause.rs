@@ -52,7 +52,7 @@ fn changed(old: &Facts, new: &Facts) -> String {
         out.push(format!("WAN {} went away", device.name));
     }
     let names = old.lan_prefixes.keys().chain(new.lan_prefixes.keys());
-    for name in names.collect::<std::collections::BTreeSet<_>>() {
+    for name in crate::sorted::each_once(names) {
         if old.lan_prefixes.get(name) != new.lan_prefixes.get(name) {
             out.push(format!("LAN {name} has other addresses"));
         }
@@ -115,7 +115,9 @@ mod tests {
         assert_eq!(say(&|new| new.wan[0].lease_server = None), "WAN eth1 has another lease");
         assert_eq!(say(&|new| new.wan[0].prefixes.clear()), "WAN eth1 has other addresses");
         assert_eq!(
-            say(&|new| drop(new.lan_prefixes.remove(&"br-guest".parse().unwrap()))),
+            say(&|new| assert!(
+                new.lan_prefixes.remove(&"br-guest".parse::<crate::config::IfName>().unwrap())
+            )),
             "LAN br-guest has other addresses"
         );
         assert_eq!(

@@ -1,6 +1,5 @@
 //! What comes in from files and from the kernel.
 
-use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use crate::config::{self, IfName, Lan, Settings};
 use crate::machine::Event;
 use crate::policy::{Entrances, Facts};
 use crate::routing::{Router, Uplink};
+use crate::sorted::Map;
 use crate::state::{RunDir, StateDir};
 use crate::tunnel;
 
@@ -28,7 +28,7 @@ pub(super) struct Inputs {
     pub entrances: Entrances,
     pub uplinks: Vec<Uplink>,
     pub online: bool,
-    pub leases: BTreeMap<IfName, Ipv4Addr>,
+    pub leases: Map<IfName, Ipv4Addr>,
     pub router: Router,
     /// The file that the settings in force come from, as it was then, if it was good.
     pub text: Option<Vec<u8>>,

@@ -1,14 +1,14 @@
 //! The machine's timers.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::machine::Timer;
+use crate::sorted::Map;
 
 #[derive(Debug, Default)]
-pub(super) struct Timers(BTreeMap<Timer, Instant>);
+pub(super) struct Timers(Map<Timer, Instant>);
 
 impl Timers {
     pub fn set(&mut self, timer: Timer, after: Duration) {

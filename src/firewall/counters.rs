@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::policy::Row;
+use crate::sorted;
 
 use super::base;
 use super::listing::for_each_object;
@@ -35,7 +36,8 @@ pub fn by_row(listing: &[u8]) -> Result<Vec<RowCount>, String> {
             None => rows.push(RowCount { row: row.number(), packets, bytes }),
         }
     })?;
-    rows.sort_by_key(|count| Row::of_number(count.row));
+    let place = |count: &RowCount| Row::of_number(count.row);
+    sorted::sort_by(&mut rows, |a, b| place(a).cmp(&place(b)));
     Ok(rows)
 }
 

@@ -122,7 +122,7 @@ impl Nft {
             return result;
         }
         let quiet = ruleset.without_log();
-        if quiet == *ruleset {
+        if quiet.rules().len() == ruleset.rules().len() {
             return result;
         }
         let again = self.with_stop_or_without(&quiet, stop);

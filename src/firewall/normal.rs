@@ -5,7 +5,6 @@
 //! sets, `|` or a list for flags, counters and handles. Nothing here forgives a difference in
 //! meaning.
 
-use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 use serde_json::{Map, Value};
@@ -14,12 +13,13 @@ use sha2::{Digest, Sha256};
 use super::listing::for_each_object;
 use super::names::{self, Names};
 use super::ruleset::RulesetHash;
+use crate::sorted;
 
 /// A table's content: sets by name, chains by name with their rules in order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Normal {
     /// `KIND NAME` -> its lines: the declaration, then the rules.
-    entries: BTreeMap<String, Vec<String>>,
+    entries: sorted::Map<String, Vec<String>>,
 }
 
 impl Normal {
@@ -64,20 +64,20 @@ impl Normal {
                 let chain = format!("chain {}", text(&body, "chain"));
                 body.remove("chain");
                 let line = canonical(&normal(Value::Object(body)));
-                self.entries.entry(chain).or_default().push(line);
+                self.entries.get_or(chain, Vec::new).push(line);
             }
             _ => {
                 let name = format!("{kind} {}", text(&body, "name"));
                 let line = canonical(&normal(Value::Object(body)));
                 // A declaration comes before the rules, wherever it is listed.
-                self.entries.entry(name).or_default().insert(0, line);
+                self.entries.get_or(name, Vec::new).insert(0, line);
             }
         }
     }
 
     pub fn hash(&self) -> RulesetHash {
         let mut digest = Sha256::new();
-        for (name, lines) in &self.entries {
+        for (name, lines) in self.entries.iter() {
             for line in std::iter::once(name).chain(lines) {
                 digest.update(line.as_bytes());
                 digest.update(b"\n");
@@ -121,7 +121,7 @@ fn first_unequal(name: &str, lines: &[String], wanted: &[String]) -> Option<Stri
 fn canonical(value: &Value) -> String {
     match value {
         Value::Object(map) => {
-            let sorted: BTreeMap<_, _> = map.iter().collect();
+            let sorted: sorted::Map<&String, &Value> = map.iter().collect();
             let parts: Vec<String> = sorted
                 .into_iter()
                 .map(|(key, value)| format!("{}:{}", Value::from(key.as_str()), canonical(value)))

@@ -1,15 +1,15 @@
 //! A compiled ruleset: one table, typed, ready for one transaction.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use nftables::schema::{Chain, NfCmd, NfListObject, NfObject, Rule, Set, Table};
+use nftables::schema::{Chain, Rule, Set, Table};
 use nftables::stmt::Statement;
 use nftables::types::NfFamily;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::policy::{PolicyState, Row};
+use crate::sorted;
 
 use super::normal::Normal;
 use super::text;
@@ -132,36 +132,50 @@ impl Ruleset {
     /// looks on sees the old one or the new one, never neither (libnftables-json(5)).
     #[must_use]
     pub fn to_json(&self) -> String {
-        let table = || {
-            let name = Cow::Borrowed(TABLE);
-            NfListObject::Table(Table { family: NfFamily::INet, name, handle: None })
-        };
-        let commands = [NfCmd::Add(table()), NfCmd::Delete(table()), NfCmd::Add(table())];
-        let commands = commands.into_iter().chain(self.objects().map(NfCmd::Add));
-        let commands: Vec<String> = commands.map(json).collect();
+        let mut commands = vec![add(table(TABLE)), delete(table(TABLE)), add(table(TABLE))];
+        commands.extend(self.objects().map(add));
         format!("{{\"nftables\":[{}]}}", commands.join(","))
     }
 
-    fn objects(&self) -> impl Iterator<Item = NfListObject<'static>> + '_ {
-        let sets = self.sets.iter().map(|set| NfListObject::Set(Box::new(set.clone())));
-        let chains = self.chains.iter().map(|chain| NfListObject::Chain(chain.clone()));
-        let rules = self.rules.iter().map(|rule| NfListObject::Rule(rule.clone()));
-        sets.chain(chains).chain(rules)
+    /// One at a time: serde_json's tree of the whole batch takes some megabytes, which the daemon
+    /// would keep for good.
+    fn objects(&self) -> impl Iterator<Item = Value> + '_ {
+        let sets = self.sets.iter().map(|set| object("set", set));
+        sets.chain(self.chains.iter().map(chain)).chain(self.rules.iter().map(rule))
     }
 
     pub(super) fn normal(&self) -> Normal {
-        let objects = self.objects().filter_map(|object| serde_json::to_value(object).ok());
-        let objects = objects.map(spelled_for_nft);
-        Normal::of_objects(objects)
+        Normal::of_objects(self.objects().map(spelled_for_nft))
     }
 }
 
-/// One at a time: serde_json's tree of the whole batch takes some megabytes, which the daemon
-/// would keep for good. A serialisation into memory fails only for maps whose keys are no text;
-/// there are none here, and an empty command would be refused.
-pub(super) fn json(command: NfCmd<'_>) -> String {
-    let command = NfObject::CmdObject(command);
-    serde_json::to_value(command).map(spelled_for_nft).unwrap_or_default().to_string()
+pub(super) fn table(name: &'static str) -> Value {
+    object("table", &Table { family: NfFamily::INet, name: name.into(), handle: None })
+}
+
+pub(super) fn chain(chain: &Chain<'_>) -> Value {
+    object("chain", chain)
+}
+
+pub(super) fn rule(rule: &Rule<'_>) -> Value {
+    object("rule", rule)
+}
+
+/// As the crate's `NfListObject`, which would want the object itself and not what is lent. A
+/// serialisation into memory fails only for maps whose keys are no text; there are none here, and
+/// nft would refuse an empty object.
+fn object(kind: &str, body: &impl Serialize) -> Value {
+    json!({ kind: serde_json::to_value(body).unwrap_or_default() })
+}
+
+/// The command that adds an object.
+pub(super) fn add(object: Value) -> String {
+    json!({ "add": spelled_for_nft(object) }).to_string()
+}
+
+/// The command that deletes an object.
+pub(super) fn delete(object: Value) -> String {
+    json!({ "delete": spelled_for_nft(object) }).to_string()
 }
 
 /// The crate writes the one statement without arguments as a bare word, which nft refuses, and flags
@@ -179,7 +193,7 @@ fn spelled_for_nft(value: Value) -> Value {
 
 fn in_order((key, mut value): (String, Value)) -> (String, Value) {
     if let (true, Some(flags)) = (key == "flags", value.as_array_mut()) {
-        flags.sort_by(|one, other| one.as_str().cmp(&other.as_str()));
+        sorted::sort_by(flags, |one, other| one.as_str().cmp(&other.as_str()));
     }
     (key, value)
 }

@@ -7,15 +7,15 @@
 //! device, as nft before 1.0.8 reads one device only in JSON. No `fib`, which is not to be had at
 //! this hook (`nft_fib_validate`), and no policy `drop`, which would hold before the rules do.
 
-use nftables::schema::{Chain, NfCmd, NfListObject, Rule, Table};
+use nftables::schema::{Chain, Rule};
 use nftables::stmt::Statement;
-use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
+use nftables::types::{NfChainPolicy, NfChainType, NfHook};
 
 use crate::policy::{Family, Row, Stop};
 
 use super::base;
 use super::expr::{self, Stmt};
-use super::ruleset::json;
+use super::ruleset::{self, add, delete, table};
 use super::statement::{counter, goto};
 
 /// Of family inet; there from a policy's commit until the old flows are deleted.
@@ -26,20 +26,17 @@ const STOP: &str = "stop";
 
 /// Commands of one transaction, as JSON: the table goes, if it is there.
 pub(super) fn commands_to_end() -> Vec<String> {
-    let table =
-        || NfListObject::Table(Table { family: NfFamily::INet, name: STOP_TABLE.into(), handle: None });
     // Added first, so that deleting succeeds when it was absent.
-    [NfCmd::Add(table()), NfCmd::Delete(table())].map(json).into()
+    vec![add(table(STOP_TABLE)), delete(table(STOP_TABLE))]
 }
 
 /// The same, and the table is built anew.
 pub(super) fn commands(stop: &Stop) -> Vec<String> {
     let (chains, rules) = compile_stop(stop);
-    let table = Table { family: NfFamily::INet, name: STOP_TABLE.into(), handle: None };
     let mut commands = commands_to_end();
-    commands.push(json(NfCmd::Add(NfListObject::Table(table))));
-    commands.extend(chains.into_iter().map(|chain| json(NfCmd::Add(NfListObject::Chain(chain)))));
-    commands.extend(rules.into_iter().map(|rule| json(NfCmd::Add(NfListObject::Rule(rule)))));
+    commands.push(add(table(STOP_TABLE)));
+    commands.extend(chains.iter().map(|chain| add(ruleset::chain(chain))));
+    commands.extend(rules.iter().map(|rule| add(ruleset::rule(rule))));
     commands
 }
 

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::names::{self, Names};
 use super::ruleset::{Ruleset, TABLE};
+use crate::sorted;
 
 pub fn write(f: &mut Formatter<'_>, ruleset: &Ruleset) -> fmt::Result {
     writeln!(f, "# What may leave while {}. What no rule accepts is blocked.", ruleset.state())?;
@@ -41,7 +42,7 @@ fn set(f: &mut Formatter<'_>, set: &Set<'_>) -> fmt::Result {
     }
     if let Some(flags) = &set.flags {
         let mut flags: Vec<String> = flags.iter().map(word).collect();
-        flags.sort();
+        sorted::sort_by(&mut flags, Ord::cmp);
         writeln!(f, "\t\tflags {}", flags.join(","))?;
     }
     if let Some(seconds) = set.timeout {
@@ -241,7 +242,8 @@ fn named_expression(named: &NamedExpression<'_>) -> String {
         }
         NamedExpression::Fib(fib) => {
             let mut flags: Vec<String> = fib.flags.iter().map(word).collect();
-            flags.sort_by_key(|flag| flag != "saddr" && flag != "daddr");
+            let is_other = |flag: &str| flag != "saddr" && flag != "daddr";
+            sorted::sort_by(&mut flags, |a, b| is_other(a).cmp(&is_other(b)));
             format!("fib {} {}", flags.join(" . "), word(&fib.result))
         }
         NamedExpression::Prefix(prefix) => format!("{}/{}", expression(&prefix.addr), prefix.len),

@@ -1,11 +1,10 @@
 //! What two policies' sentences differ in, by the contract's rows. Pure.
 
-use std::collections::BTreeSet;
-
 use ipnet::IpNet;
 
 use super::row::Row;
 use super::sentence::{Sentence, over_all_ways};
+use crate::sorted;
 
 /// One row's differences; never both empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,9 +42,9 @@ fn only_in(these: &[Sentence], others: &[Sentence], row: Row) -> Vec<Sentence> {
 
 /// The items that the others do not cover; of a prefix, the part that they do not.
 pub(super) fn without(items: &str, others: &str) -> Vec<String> {
-    let known: BTreeSet<&str> = others.split(' ').collect();
+    let known = sorted::each_once(others.split(' '));
     let fresh: Vec<&str> =
-        items.split(' ').filter(|item| !item.is_empty() && !known.contains(item)).collect();
+        items.split(' ').filter(|item| !item.is_empty() && known.binary_search(item).is_err()).collect();
     if fresh.is_empty() {
         return Vec::new();
     }

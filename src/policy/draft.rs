@@ -10,10 +10,14 @@ use super::clause::{Action, Clause, Family, Match, Proto};
 use super::row::Row;
 use super::way::Way;
 
-/// One sentence in the making; [`Draft::clauses`] ends it.
+/// One sentence in the making; [`Draft::clauses`] ends it. Boxed, as each word of it is a call that
+/// takes and returns it.
 #[derive(Debug, Clone)]
 #[must_use = "a draft does nothing until it is added to a policy"]
-pub struct Draft {
+pub struct Draft(Box<Parts>);
+
+#[derive(Debug, Clone)]
+struct Parts {
     row: Row,
     what: &'static str,
     action: Action,
@@ -28,7 +32,7 @@ pub struct Draft {
 }
 
 pub fn act(action: Action, row: Row, what: &'static str) -> Draft {
-    Draft {
+    Draft(Box::new(Parts {
         row,
         what,
         action,
@@ -40,7 +44,7 @@ pub fn act(action: Action, row: Row, what: &'static str) -> Draft {
         not_to: None,
         proto: None,
         rest: Vec::new(),
-    }
+    }))
 }
 
 pub fn allow(row: Row, what: &'static str) -> Draft {
@@ -57,35 +61,35 @@ pub fn drop_silently(row: Row, what: &'static str) -> Draft {
 
 impl Draft {
     pub fn on(mut self, way: Way) -> Self {
-        self.ways.push(way);
+        self.0.ways.push(way);
         self
     }
     pub fn leaving_by(mut self, device: &IfName) -> Self {
-        self.devices.push(Match::Out(vec![device.clone()]));
+        self.0.devices.push(Match::Out(vec![device.clone()]));
         self
     }
     pub fn ipv4(mut self) -> Self {
-        self.family = Some(Family::V4);
+        self.0.family = Some(Family::V4);
         self
     }
     pub fn ipv6(mut self) -> Self {
-        self.family = Some(Family::V6);
+        self.0.family = Some(Family::V6);
         self
     }
     pub fn from(mut self, nets: impl IntoIterator<Item = IpNet>) -> Self {
-        self.from = Some(nets.into_iter().collect());
+        self.0.from = Some(nets.into_iter().collect());
         self
     }
     pub fn to(mut self, nets: impl IntoIterator<Item = IpNet>) -> Self {
-        self.to = Some(nets.into_iter().collect());
+        self.0.to = Some(nets.into_iter().collect());
         self
     }
     pub fn not_to(mut self, nets: impl IntoIterator<Item = IpNet>) -> Self {
-        self.not_to = Some(nets.into_iter().collect());
+        self.0.not_to = Some(nets.into_iter().collect());
         self
     }
     pub fn proto(mut self, proto: Proto) -> Self {
-        self.proto = Some(proto);
+        self.0.proto = Some(proto);
         self
     }
     pub fn udp(self) -> Self {
@@ -99,12 +103,12 @@ impl Draft {
     }
     /// After the protocol: without one, UDP is meant.
     pub fn source_port(mut self, port: u16) -> Self {
-        self.rest.push(Match::SourcePort(self.proto.unwrap_or(Proto::Udp), port));
+        self.0.rest.push(Match::SourcePort(self.0.proto.unwrap_or(Proto::Udp), port));
         self
     }
     /// After the protocol: without one, UDP is meant.
     pub fn dest_port(mut self, port: u16) -> Self {
-        self.rest.push(Match::DestPort(self.proto.unwrap_or(Proto::Udp), port));
+        self.0.rest.push(Match::DestPort(self.0.proto.unwrap_or(Proto::Udp), port));
         self
     }
     /// Address and port; after the protocol.
@@ -116,15 +120,15 @@ impl Draft {
         self.from([host(endpoint.ip())]).source_port(endpoint.port())
     }
     pub fn icmp(mut self, types: &'static [u8]) -> Self {
-        self.rest.push(Match::Icmp(types));
+        self.0.rest.push(Match::Icmp(types));
         self
     }
     pub fn icmpv6(mut self, types: &'static [u8]) -> Self {
-        self.rest.push(Match::Icmpv6(types));
+        self.0.rest.push(Match::Icmpv6(types));
         self
     }
     pub fn matching(mut self, condition: Match) -> Self {
-        self.rest.push(condition);
+        self.0.rest.push(condition);
         self
     }
     pub fn marked(self, mark: Mark) -> Self {
@@ -139,15 +143,17 @@ impl Draft {
     #[must_use]
     pub fn clauses(self) -> Vec<Clause> {
         let mut clauses = Vec::new();
-        for way in &self.ways {
-            for matches in self.match_lists() {
-                let action = self.action.clone();
-                clauses.push(Clause { row: self.row, what: self.what, way: *way, matches, action });
+        for way in &self.0.ways {
+            for matches in self.0.match_lists() {
+                let action = self.0.action.clone();
+                clauses.push(Clause { row: self.0.row, what: self.0.what, way: *way, matches, action });
             }
         }
         clauses
     }
+}
 
+impl Parts {
     fn match_lists(&self) -> Vec<Vec<Match>> {
         let named = [&self.from, &self.to, &self.not_to];
         if named.iter().all(|list| list.is_none()) {

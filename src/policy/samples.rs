@@ -1,12 +1,11 @@
 //! Settings, facts and stances for tests: each state in a plain and in a full home.
 
-use std::collections::BTreeMap;
-
 use super::{Facts, Stance, TunnelStance, WanDevice};
 use crate::config::{
     Lan, LanDevice, LanRoute, Mark, PortProto, Relay, Settings, TunnelForward, TunnelSettings, WanService,
     WireguardKey,
 };
+use crate::sorted::Map;
 
 pub struct Case {
     /// STATE-CASE, as the golden files are named.
@@ -76,7 +75,7 @@ pub fn plain() -> Settings {
 
 pub fn plain_facts() -> Facts {
     Facts {
-        lan_prefixes: BTreeMap::from([(parse("br-lan"), all(&["192.168.1.0/24"]))]),
+        lan_prefixes: Map::from([(parse("br-lan"), all(&["192.168.1.0/24"]))]),
         wan: vec![WanDevice {
             name: parse("eth1"),
             prefixes: all(&["198.51.100.0/24", "2001:db8:203::/64"]),

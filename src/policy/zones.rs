@@ -1,11 +1,10 @@
 //! Loopback, LAN, tunnel, WAN: which device is what (contract, section 0). By name only, so that
 //! rules can be loaded before a device exists.
 
-use std::collections::BTreeMap;
-
 use ipnet::IpNet;
 
 use crate::config::{IfName, Settings};
+use crate::sorted::{self, Map};
 
 use super::facts::Facts;
 use super::stance::Stance;
@@ -46,11 +45,9 @@ impl LanZone {
 impl Zones {
     pub(super) fn new(stance: &Stance, settings: &Settings, facts: &Facts) -> Self {
         let tunnel = stance.tunnel().map(|tunnel| tunnel.device.clone());
-        let mut group: Vec<IfName> = TUNNEL_GROUP.iter().filter_map(|name| name.parse().ok()).collect();
-        group.extend(tunnel.clone());
-        group.sort();
-        group.dedup();
-        let mut lan = BTreeMap::new();
+        let group = TUNNEL_GROUP.iter().filter_map(|name| name.parse().ok());
+        let group = sorted::each_once(group.chain(tunnel.clone()));
+        let mut lan = Map::new();
         for device in &settings.lan.devices {
             // A tunnel is never LAN, whatever a list says.
             if group.contains(&device.name) || device.name.as_str() == "lo" {
@@ -67,7 +64,7 @@ impl Zones {
             };
             lan.insert(device.name.clone(), zone);
         }
-        Self { lan: lan.into_values().collect(), group, tunnel }
+        Self { lan: lan.into_iter().map(|(_, zone)| zone).collect(), group, tunnel }
     }
 
     /// No LAN is known: contract section 0's "neither a config nor a kept list".

@@ -1,11 +1,11 @@
 //! Brings the kernel's rules and routes to what `plan` wants, and takes them away again.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::config::{IfName, Mark, Settings};
 use crate::policy::{Entrances, Facts, TunnelStance};
 use crate::rtnetlink::{LinkMessage, Request};
+use crate::sorted::Map;
 
 use super::netlink::Netlink;
 use super::plan::{self, Family, TABLE_LAN};
@@ -41,7 +41,7 @@ impl Router {
         &self,
         settings: &Settings,
         tunnel: &IfName,
-        leases: &BTreeMap<IfName, Ipv4Addr>,
+        leases: &Map<IfName, Ipv4Addr>,
     ) -> Result<Facts, Error> {
         self.look(settings, tunnel, leases).await.map(|(facts, _)| facts)
     }
@@ -54,7 +54,7 @@ impl Router {
         &self,
         settings: &Settings,
         tunnel: &IfName,
-        leases: &BTreeMap<IfName, Ipv4Addr>,
+        leases: &Map<IfName, Ipv4Addr>,
     ) -> Result<(Facts, Entrances), Error> {
         facts::read(&Netlink::open()?, settings, tunnel, leases).await
     }

@@ -1,6 +1,5 @@
 //! What the kernel says of devices, as far as a policy or a relay's path depends on it.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
@@ -8,6 +7,7 @@ use ipnet::IpNet;
 use crate::config::{IfName, Mark, Settings};
 use crate::policy::{Entrances, Facts, WanDevice};
 use crate::rtnetlink::RouteMessage;
+use crate::sorted::{self, Map};
 
 use super::Error;
 use super::netlink::Netlink;
@@ -28,7 +28,7 @@ pub(super) async fn read(
     netlink: &Netlink,
     settings: &Settings,
     tunnel: &IfName,
-    leases: &BTreeMap<IfName, Ipv4Addr>,
+    leases: &Map<IfName, Ipv4Addr>,
 ) -> Result<(Facts, Entrances), Error> {
     let snapshot = Snapshot::take(netlink).await?;
     Ok((from_snapshot(&snapshot, settings, tunnel, leases), entrances(&snapshot, settings)))
@@ -49,9 +49,7 @@ pub(super) fn entrances(snapshot: &Snapshot, settings: &Settings) -> Entrances {
         }
         at += 1;
     }
-    let mut devices: Vec<IfName> = found.iter().filter_map(|link| link.name.parse().ok()).collect();
-    devices.sort();
-    devices.dedup();
+    let devices = sorted::each_once(found.iter().filter_map(|link| link.name.parse().ok()));
     let links = snapshot.links.iter().filter(|link| !link.loopback);
     let own = links.flat_map(|link| link.addresses.iter().map(|address| address.local)).collect();
     Entrances { devices, own }
@@ -62,7 +60,7 @@ pub(super) fn from_snapshot(
     snapshot: &Snapshot,
     settings: &Settings,
     tunnel: &IfName,
-    leases: &BTreeMap<IfName, Ipv4Addr>,
+    leases: &Map<IfName, Ipv4Addr>,
 ) -> Facts {
     let global = |mut prefixes: Vec<IpNet>| {
         prefixes.retain(|prefix| !is_link_local(prefix));
@@ -82,7 +80,7 @@ pub(super) fn from_snapshot(
             facts.wan.push(WanDevice { name, prefixes, lease_server });
         }
     }
-    facts.wan.sort_by(|a, b| a.name.cmp(&b.name));
+    sorted::sort_by(&mut facts.wan, |a, b| a.name.cmp(&b.name));
     facts
 }
 

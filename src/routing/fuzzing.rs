@@ -1,11 +1,10 @@
 //! Doors for `fuzz/`: what is read of rtnetlink's answers.
 
-use std::collections::BTreeMap;
-
 use crate::config::{IfName, Settings};
 use crate::netlink;
 use crate::policy::Facts;
 use crate::rtnetlink::{AddressMessage, LinkMessage, Request, RouteMessage};
+use crate::sorted::Map;
 
 use super::facts;
 use super::group::Way;
@@ -40,7 +39,7 @@ pub fn messages(bytes: &[u8]) -> Messages {
 pub fn facts(messages: &Messages, settings: &Settings, tunnel: &IfName) -> Facts {
     let snapshot = Snapshot::assemble(messages.links.clone(), &messages.addresses);
     let _ = facts::entrances(&snapshot, settings);
-    facts::from_snapshot(&snapshot, settings, tunnel, &BTreeMap::new())
+    facts::from_snapshot(&snapshot, settings, tunnel, &Map::new())
 }
 
 /// Of each message that could be an ip rule or route of ours: what it says, and what it says once

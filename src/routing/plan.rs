@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::config::{IfName, PortProto, Settings};
 use crate::policy::{Facts, TUNNEL_GROUP, TunnelStance};
+use crate::sorted;
 
 use super::route::{Hop, Route};
 use super::rule::{Action, Rule};
@@ -94,7 +95,7 @@ pub(super) fn rules(settings: &Settings, facts: &Facts, lan_in_main: bool) -> Ve
             ..Rule::new(family, PRIORITY_LAN_IN_MAIN, Action::Lookup(TABLE_MAIN))
         }));
     }
-    rules.sort_by_key(|rule| rule.priority);
+    sorted::sort_by(&mut rules, |a, b| a.priority.cmp(&b.priority));
     rules
 }
 

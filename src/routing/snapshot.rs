@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::Error;
 use super::netlink::Netlink;
 use crate::rtnetlink::{AddressMessage, LinkMessage};
+use crate::sorted;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Snapshot {
@@ -117,15 +118,8 @@ impl Link {
     /// Connected networks, each once; also the router's own address on a point-to-point device.
     pub(super) fn prefixes(&self) -> Vec<IpNet> {
         let own = self.addresses.iter().filter(|a| !a.connected.contains(&a.local));
-        let mut prefixes: Vec<IpNet> = self
-            .addresses
-            .iter()
-            .map(|address| address.connected)
-            .chain(own.map(|address| address.local.into()))
-            .collect();
-        prefixes.sort_unstable();
-        prefixes.dedup();
-        prefixes
+        let connected = self.addresses.iter().map(|address| address.connected);
+        sorted::each_once(connected.chain(own.map(|address| address.local.into())))
     }
 }
 

@@ -16,7 +16,6 @@
 //! include/linux/inetdevice.h), so `all` has to be 0, and each LAN device gets what `all` was.
 //! `default` is left alone: writing it also changes every device that has no value of its own yet.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{IfName, Lan};
 use crate::policy::Facts;
+use crate::sorted::Map;
 
 use super::{Error, Mended, Part};
 
@@ -54,7 +54,7 @@ struct Kept {
 }
 
 /// By path under /proc/sys.
-type Record = BTreeMap<String, Kept>;
+type Record = Map<String, Kept>;
 
 /// Sets what is wanted; to be called again whenever `facts` changed. The values from before the
 /// first call are kept in `run_dir`. Returns what stood otherwise.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::config::{IfName, LanDevice, Settings};
 use crate::policy::TUNNEL_GROUP;
+use crate::sorted;
 
 use super::snapshot::{Snapshot, is_link_local};
 
@@ -31,24 +32,18 @@ pub(super) fn from_snapshot(snapshot: &Snapshot, settings: &Settings) -> Vec<Upl
         if link.loopback || link.port || is_lan || !used || TUNNEL_GROUP.contains(&name.as_str()) {
             continue;
         }
-        let mut addresses: Vec<Ipv4Addr> = link
-            .addresses
-            .iter()
-            .filter_map(|address| match address.local {
-                IpAddr::V4(address) => Some(address),
-                IpAddr::V6(_) => None,
-            })
-            .collect();
-        addresses.sort_unstable();
-        addresses.dedup();
+        let addresses = link.addresses.iter().filter_map(|address| match address.local {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        });
         // A VLAN that comes back while no daemon sees it must find its way as well.
         let is_vlan =
             |lan: &LanDevice| lan.name.as_str().split_once('.').is_some_and(|(on, _)| on == link.name);
         let carries = snapshot.links.iter().any(|other| other.beneath == Some(link.index))
             || settings.lan.devices.iter().any(is_vlan);
-        uplinks.push(Uplink { name, index: link.index, addresses, carries });
+        uplinks.push(Uplink { name, index: link.index, addresses: sorted::each_once(addresses), carries });
     }
-    uplinks.sort_by(|a, b| a.name.cmp(&b.name));
+    sorted::sort_by(&mut uplinks, |a, b| a.name.cmp(&b.name));
     uplinks
 }
 

@@ -4,7 +4,6 @@
 //! as the time between two looks. The counters are read after the rules were read back, so that a
 //! frame in between counts as one that left too early.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -13,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::{Error, RunDir, read_json, write_json};
 use crate::config::Settings;
 use crate::policy::TUNNEL_GROUP;
+use crate::sorted::Map;
 
 /// Frames sent by each device.
-pub type Sent = BTreeMap<String, u64>;
+pub type Sent = Map<String, u64>;
 
 /// Times are milliseconds since boot.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, RunDir};
+use crate::sorted;
 
 /// Generations that are remembered.
 const KEPT: usize = 16;
@@ -148,10 +149,7 @@ impl RunDir {
 
     fn numbers(&self) -> Vec<u32> {
         let entries = fs::read_dir(self.folder()).into_iter().flatten().flatten();
-        let mut numbers: Vec<u32> =
-            entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-        numbers.sort_unstable();
-        numbers
+        sorted::each_once(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
     }
 
     fn folder(&self) -> PathBuf {

@@ -166,13 +166,13 @@ fn leases_are_kept_for_a_later_daemon() {
     assert!(run.leases().is_empty());
     run.set_lease(&wan, Some([192, 0, 2, 1].into())).unwrap();
     run.set_lease(&"eth1".parse().unwrap(), None).unwrap();
-    assert_eq!(run.leases(), BTreeMap::from([(wan.clone(), [192, 0, 2, 1].into())]));
+    assert_eq!(run.leases(), crate::sorted::Map::from([(wan.clone(), [192, 0, 2, 1].into())]));
     run.set_lease(&wan, None).unwrap();
     assert!(run.leases().is_empty());
     fs::write(run.path().join("leases.json"), "\x1b[2Jnonsense").unwrap();
     assert!(run.leases().is_empty());
     run.set_lease(&wan, Some([192, 0, 2, 2].into())).unwrap();
-    assert_eq!(run.leases().len(), 1);
+    assert_eq!(run.leases().keys().count(), 1);
 }
 
 /// In a mount namespace of its own: a file system of one page, then the same read-only.

@@ -4,7 +4,6 @@
 // Each test binary uses a part of it, and a helper of tests may panic as a test may.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -19,6 +18,7 @@ use vpnd::config::{IfName, Lan, LanDevice, Settings};
 use vpnd::firewall::{Nft, compile};
 use vpnd::policy::{Stance, TunnelStance, compose};
 use vpnd::routing::Router;
+use vpnd::sorted::Map;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -136,7 +136,7 @@ impl House {
         let (settings, stance) = (settings.clone(), stance.clone());
         self.run("rtr", move || async move {
             let router = Router::open().unwrap();
-            let facts = router.facts(&settings, &name("vpnd0"), &BTreeMap::new()).await.unwrap();
+            let facts = router.facts(&settings, &name("vpnd0"), &Map::new()).await.unwrap();
             let tunnel = match &stance {
                 Stance::Connected { tunnel, .. } => Some(tunnel),
                 _ => None,

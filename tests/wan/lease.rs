@@ -3,13 +3,13 @@
 //! udhcpc takes no lease for less than 122 s (`perform_renew`'s caller in udhcpc.c wants room for a renewal by
 //! unicast), so its clock goes 20 times as fast: libfaketime does that to the client alone.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use vpnd::sorted::Map;
 
 use crate::netns::{name, net};
 use crate::router::{Dhcp, Router, assert_listed, dhcp, end};
@@ -225,7 +225,7 @@ fn while_connected() {
         let tunnel =
             vpnd::policy::TunnelStance { device: name("vpnd0"), addresses: vec![net("10.64.0.2/32")] };
         let router = vpnd::routing::Router::open().unwrap();
-        let leases = BTreeMap::from([(name("wan0"), SERVER)]);
+        let leases = Map::from([(name("wan0"), SERVER)]);
         let facts = router.facts(&settings, &name("vpnd0"), &leases).await.unwrap();
         router.raise(&settings, &facts, Some(&tunnel)).await.unwrap();
     });

@@ -1,6 +1,5 @@
 //! Reading a wg-quick file.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -10,6 +9,7 @@ use super::{Imported, Peer, PeerEndpoint};
 use crate::config::names::{RelayName, WireguardKey};
 use crate::config::problem::{Place, Problem, Report};
 use crate::config::value::{self, Endpoint};
+use crate::sorted::Set;
 
 /// A provider's file has half a kilobyte.
 pub const MAX_BYTES: usize = 256 * 1024;
@@ -43,7 +43,7 @@ struct Draft {
     public_key: Option<WireguardKey>,
     preshared_key: Option<WireguardKey>,
     allowed_ips: Vec<IpNet>,
-    seen: HashSet<&'static str>,
+    seen: Set<&'static str>,
 }
 
 struct Reader {
@@ -51,7 +51,7 @@ struct Reader {
     part: Part,
     line: usize,
     interfaces: usize,
-    seen: HashSet<&'static str>,
+    seen: Set<&'static str>,
     private_key: Option<WireguardKey>,
     addresses: Vec<IpNet>,
     dns: Vec<IpAddr>,
@@ -90,7 +90,7 @@ impl Reader {
             part: Part::Before,
             line: 0,
             interfaces: 0,
-            seen: HashSet::new(),
+            seen: Set::new(),
             private_key: None,
             addresses: Vec::new(),
             dns: Vec::new(),
@@ -181,7 +181,7 @@ impl Reader {
         let lower = key.to_ascii_lowercase();
         match lower.as_str() {
             "privatekey" => {
-                if !self.seen.insert("privatekey") {
+                if !self.seen.add("privatekey") {
                     self.repeated(key);
                 }
                 self.private_key = self.check(key, value, value::key(value));
@@ -189,7 +189,7 @@ impl Reader {
             "address" => {
                 for word in words(value) {
                     let address = value::tunnel_address(word);
-                    self.seen.insert("address");
+                    self.seen.add("address");
                     let address = self.check(key, word, address);
                     self.addresses.extend(address);
                 }
@@ -229,7 +229,7 @@ impl Reader {
             "persistentkeepalive" => "persistentkeepalive",
             _ => "",
         };
-        let first = self.peers.last_mut().is_some_and(|peer| peer.seen.insert(name));
+        let first = self.peers.last_mut().is_some_and(|peer| peer.seen.add(name));
         if !first && !matches!(name, "" | "allowedips") {
             self.repeated(key);
         }
@@ -272,10 +272,10 @@ impl Reader {
         if self.interfaces == 0 {
             self.report.problem(Place::missing("[Interface]", ""), "is missing");
         } else {
-            if !self.seen.contains("privatekey") {
+            if !self.seen.contains_key("privatekey") {
                 self.report.problem(Place::missing("[Interface]", "PrivateKey"), MISSING_KEY);
             }
-            if !self.seen.contains("address") {
+            if !self.seen.contains_key("address") {
                 self.report.problem(
                     Place::missing("[Interface]", "Address"),
                     "is missing; the address that the provider gave you is needed",
@@ -291,7 +291,7 @@ impl Reader {
             self.mtu = self.check("MTU", &text, fits);
         }
         let drafts = std::mem::take(&mut self.peers);
-        let mut taken = HashSet::new();
+        let mut taken = Set::new();
         let peers: Vec<Peer> =
             drafts.into_iter().filter_map(|draft| self.peer_of(draft, file_name, &mut taken)).collect();
         match self.private_key {
@@ -307,12 +307,12 @@ impl Reader {
         }
     }
 
-    fn peer_of(&mut self, draft: Draft, file_name: &str, taken: &mut HashSet<RelayName>) -> Option<Peer> {
+    fn peer_of(&mut self, draft: Draft, file_name: &str, taken: &mut Set<RelayName>) -> Option<Peer> {
         for (name, key, message) in [
             ("publickey", "PublicKey", MISSING_KEY),
             ("endpoint", "Endpoint", "is missing; ADDRESS:PORT or NAME:PORT is needed"),
         ] {
-            if !draft.seen.contains(name) {
+            if !draft.seen.contains_key(name) {
                 let place = Place { line: Some(draft.line), ..Place::missing("[Peer]", key) };
                 self.report.problem(place, message);
             }

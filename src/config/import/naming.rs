@@ -1,8 +1,7 @@
 //! A relay's name, from what a wg-quick file has in its place.
 
-use std::collections::HashSet;
-
 use crate::config::names::RelayName;
+use crate::sorted::Set;
 
 /// `se-got-wg-001`, `Name = se-got-wg-001`, `SE#12`; a sentence is no name.
 pub fn name_from_comment(comment: &str) -> Option<String> {
@@ -39,11 +38,11 @@ fn sanitised(text: &str) -> String {
     trimmed.get(..56).unwrap_or(trimmed).to_owned()
 }
 
-pub fn unique(name: &str, taken: &mut HashSet<RelayName>) -> Option<RelayName> {
+pub fn unique(name: &str, taken: &mut Set<RelayName>) -> Option<RelayName> {
     (1..=100_000).map(|count| if count == 1 { name.to_owned() } else { format!("{name}-{count}") }).find_map(
         |candidate| {
             let candidate: RelayName = candidate.parse().ok()?;
-            taken.insert(candidate.clone()).then_some(candidate)
+            taken.add(candidate.clone()).then_some(candidate)
         },
     )
 }

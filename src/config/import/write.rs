@@ -1,11 +1,11 @@
 //! Putting an import into the text of `/etc/config/vpnd`.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 
 use super::{Imported, Peer, PeerEndpoint};
 use crate::config::uci::{EditError, NewSection, NewValue, Package, Section, Value, parse, replace};
 use crate::config::value::base64;
+use crate::sorted::Set;
 
 /// The new text of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub fn write(imported: &Imported, existing: &[u8]) -> Result<Written, WriteError
         });
     }
     sections.push(tunnel(imported, private_key, old_tunnel.filter(|_| same_key)));
-    let mut taken: HashSet<String> = before.sections.iter().map(|section| section.name.clone()).collect();
+    let mut taken: Set<String> = before.sections.iter().map(|section| (section.name.clone(), ())).collect();
     let mut names = Vec::new();
     for peer in &imported.peers {
         let old = before.sections.iter().find(|section| is_relay(section, peer.name.as_str()));
@@ -106,7 +106,7 @@ fn tunnel(imported: &Imported, private_key: String, old: Option<&Section>) -> Ne
     NewSection { kind: "tunnel", name: None, options }
 }
 
-fn relay(peer: &Peer, old: Option<&Section>, taken: &mut HashSet<String>) -> Result<NewSection, WriteError> {
+fn relay(peer: &Peer, old: Option<&Section>, taken: &mut Set<String>) -> Result<NewSection, WriteError> {
     let endpoint: SocketAddr = match &peer.endpoint {
         PeerEndpoint::Address(address) => *address,
         PeerEndpoint::Name { .. } => {
@@ -135,14 +135,14 @@ fn relay(peer: &Peer, old: Option<&Section>, taken: &mut HashSet<String>) -> Res
 
 /// A name that UCI can give a section, not used yet. `cfg…` is left to the names that libuci makes
 /// up for anonymous sections.
-fn section_name(name: &str, taken: &mut HashSet<String>) -> String {
+fn section_name(name: &str, taken: &mut Set<String>) -> String {
     let mut base: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     if base.starts_with("cfg") {
         base.insert_str(0, "relay_");
     }
     let mut candidate = base.clone();
     let mut count = 1_u32;
-    while !taken.insert(candidate.clone()) {
+    while !taken.add(candidate.clone()) {
         count += 1;
         candidate = format!("{base}_{count}");
     }

@@ -46,15 +46,39 @@ impl<'a> Fields<'a> {
         item: &'a Item,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
+        let mut value = None;
+        self.take(report, name, item, &mut |text| {
+            value = Some(parse(text)?);
+            Ok(())
+        });
+        value
+    }
+
+    /// What reading any type has in common, compiled once: `parse` keeps the value itself.
+    fn take(
+        &self,
+        report: &mut Report,
+        name: &'static str,
+        item: &'a Item,
+        parse: &mut dyn FnMut(&str) -> Result<(), String>,
+    ) {
         let parsed = std::str::from_utf8(&item.bytes)
             .map_err(|_| "is no UTF-8 text; the file is damaged or in another encoding".to_owned())
             .and_then(parse);
-        match parsed {
-            Ok(value) => Some(value),
-            Err(message) => {
-                report.problem(self.place(name, item), message);
-                None
-            }
+        if let Err(message) = parsed {
+            report.problem(self.place(name, item), message);
+        }
+    }
+
+    /// As [`Self::take`], with every value.
+    fn take_all(
+        &mut self,
+        report: &mut Report,
+        name: &'static str,
+        parse: &mut dyn FnMut(&str, &'a Item) -> Result<(), String>,
+    ) {
+        for item in self.items(name) {
+            self.take(report, name, item, &mut |text| parse(text, item));
         }
     }
 
@@ -75,10 +99,12 @@ impl<'a> Fields<'a> {
         name: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Vec<(T, &'a Item)> {
-        self.items(name)
-            .into_iter()
-            .filter_map(|item| Some((self.read(report, name, item, &parse)?, item)))
-            .collect()
+        let mut values = Vec::new();
+        self.take_all(report, name, &mut |text, item| {
+            values.push((parse(text)?, item));
+            Ok(())
+        });
+        values
     }
 
     pub fn values<T>(
@@ -87,7 +113,12 @@ impl<'a> Fields<'a> {
         name: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Vec<T> {
-        self.all(report, name, parse).into_iter().map(|(value, _)| value).collect()
+        let mut values = Vec::new();
+        self.take_all(report, name, &mut |text, _| {
+            values.push(parse(text)?);
+            Ok(())
+        });
+        values
     }
 
     /// Warns of options that nobody asked for. Their values are not shown: a mistyped

@@ -1,7 +1,6 @@
 //! Which devices are LAN: from configuration only, never from the routing table (contract,
 //! section 0).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -14,13 +13,15 @@ use crate::config::problem::{Place, Report};
 use crate::config::settings::{FirewallZone, Lan, LanDevice, LanRoute};
 use crate::config::uci::Item;
 use crate::config::value;
+use crate::sorted::{self, Map};
 
 /// Decides the LAN from the `config vpnd` section and the two files beside it.
 pub(super) struct Decision<'a> {
     network: Network,
     zones: Zones,
     zones_known: bool,
-    devices: BTreeMap<IfName, LanDevice>,
+    /// By name.
+    devices: Vec<LanDevice>,
     report: &'a mut Report,
     network_report: &'a mut Report,
     firewall_report: &'a mut Report,
@@ -47,7 +48,7 @@ impl<'a> Decision<'a> {
             network: Network::default(),
             zones: Zones::default(),
             zones_known: false,
-            devices: BTreeMap::new(),
+            devices: Vec::new(),
             report,
             network_report,
             firewall_report,
@@ -87,13 +88,13 @@ impl<'a> Decision<'a> {
             );
         }
         let routes = self.routes(main);
-        let (wan_names, wan_pppoe) = wan::names(&self.network, |name| self.devices.contains_key(name));
-        let is_lan = |name: &str| name.parse().is_ok_and(|name| self.devices.contains_key(&name));
+        let (wan_names, wan_pppoe) = wan::names(&self.network, |name| self.position(name).is_ok());
+        let is_lan = |name: &str| name.parse().is_ok_and(|name| self.position(&name).is_ok());
         let zones = self.zones.sides(&self.network, is_lan);
         let on_lan = |name: &&String| self.network.devices(name).iter().any(|device| is_lan(device));
         let lan_networks = self.network.interfaces.keys().filter(on_lan).cloned().collect();
         let has_ula = self.network.has_ula;
-        let lan = Lan { devices: self.devices.into_values().collect(), routes };
+        let lan = Lan { devices: self.devices, routes };
         Decided { lan, lan_networks, has_ula, wan_names, wan_pppoe, zones }
     }
 
@@ -116,12 +117,17 @@ impl<'a> Decision<'a> {
         }
     }
 
+    /// Where the device is, or where it would have to be.
+    fn position(&self, name: &IfName) -> Result<usize, usize> {
+        self.devices.binary_search_by(|device| device.name.cmp(name))
+    }
+
     fn add(&mut self, name: IfName, prefixes: &[IpNet]) {
-        let device = self.devices.entry(name.clone()).or_insert_with(|| LanDevice {
-            name,
-            prefixes: Vec::new(),
-            forward: true,
+        let at = self.position(&name).unwrap_or_else(|at| {
+            self.devices.insert(at, LanDevice { name, prefixes: Vec::new(), forward: true });
+            at
         });
+        let device = &mut self.devices[at];
         for prefix in prefixes {
             if !device.prefixes.contains(prefix) {
                 device.prefixes.push(*prefix);
@@ -183,9 +189,10 @@ impl<'a> Decision<'a> {
                 .filter_map(|device| device.parse().ok())
                 .filter(|device| forbidden(device).is_none())
                 .collect();
-            if let (true, Some(interface)) =
-                (usable.is_empty() && !devices.contains("lo"), self.network.interfaces.get(&name))
-            {
+            if let (true, Some(interface)) = (
+                usable.is_empty() && !devices.iter().any(|device| device == "lo"),
+                self.network.interfaces.get(&name),
+            ) {
                 self.network_report.warning(
                     Place::section(&interface.title, interface.line),
                     "would be LAN but has no device here, so it stays closed; give it a bridge, \
@@ -206,13 +213,13 @@ impl<'a> Decision<'a> {
             let prefixes = interface.prefixes.clone();
             for device in self.network.devices(&name) {
                 let Ok(device) = device.parse::<IfName>() else { continue };
-                if self.devices.contains_key(&device) {
+                if self.position(&device).is_ok() {
                     self.add(device, &prefixes);
                 }
             }
         }
-        for device in self.devices.values_mut() {
-            device.prefixes.sort();
+        for device in &mut self.devices {
+            sorted::sort_by(&mut device.prefixes, Ord::cmp);
         }
     }
 
@@ -220,18 +227,18 @@ impl<'a> Decision<'a> {
     fn mark_unfit(&mut self) {
         let uplinks = self.network.uplinks();
         // A masqueraded network (a modem's) is WAN, too.
-        let mut wan: BTreeMap<String, String> = uplinks.clone();
+        let mut wan: Map<String, String> = uplinks.clone();
         if self.zones_known {
-            for name in &self.zones.masqueraded {
+            for name in sorted::each_once(&self.zones.masqueraded) {
                 for device in self.network.devices(name) {
                     if device != "lo" {
-                        wan.entry(device).or_insert_with(|| name.clone());
+                        wan.get_or(device, || name.clone());
                     }
                 }
             }
         }
-        let lan: BTreeSet<String> = self.devices.keys().map(ToString::to_string).collect();
-        for device in self.devices.values_mut() {
+        let lan: Vec<String> = self.devices.iter().map(|device| device.name.to_string()).collect();
+        for device in &mut self.devices {
             let name = device.name.to_string();
             if let Some(uplink) = uplinks.get(&name) {
                 device.forward = false;
@@ -264,7 +271,7 @@ impl<'a> Decision<'a> {
         for ((prefix, gateway), item) in main.all(self.report, "lan_route", value::lan_route) {
             let place = main.place("lan_route", item);
             let device =
-                self.devices.values().find(|device| device.prefixes.iter().any(|net| net.contains(&gateway)));
+                self.devices.iter().find(|device| device.prefixes.iter().any(|net| net.contains(&gateway)));
             let Some(device) = device else {
                 self.report.problem(
                     place,

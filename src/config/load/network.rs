@@ -1,8 +1,6 @@
 //! What `/etc/config/network` and `/etc/config/firewall` say of interfaces, devices and zones.
 //! Only what the LAN decision and the WAN devices' names need; anything odd in these files is netifd's business, not ours.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use ipnet::IpNet;
 
 use super::fields::title;
@@ -11,6 +9,7 @@ use crate::config::names::IfName;
 use crate::config::settings::{FirewallZone, ZoneSide};
 use crate::config::uci::{Package, Section, Value};
 use crate::config::value;
+use crate::sorted::{self, Map};
 
 /// A `config interface`.
 #[derive(Debug, Clone, Default)]
@@ -47,11 +46,11 @@ impl Interface {
 
 #[derive(Debug, Default)]
 pub(super) struct Network {
-    pub interfaces: BTreeMap<String, Interface>,
+    pub interfaces: Map<String, Interface>,
     /// `option ula_prefix`.
     pub has_ula: bool,
     /// Ports of each bridge.
-    ports: BTreeMap<String, BTreeSet<String>>,
+    ports: Map<String, Vec<String>>,
 }
 
 impl Network {
@@ -65,7 +64,7 @@ impl Network {
                     if let Some(name) = section.text("name") {
                         let mut ports = words(section, "ports");
                         ports.extend(words(section, "ifname"));
-                        network.ports.entry(name).or_default().extend(ports);
+                        network.ports.get_or(name, Vec::new).extend(ports);
                     }
                 }
                 _ => {}
@@ -88,7 +87,7 @@ impl Network {
         let bridge = section.text("type").as_deref() == Some("bridge");
         if bridge {
             let name = format!("br-{}", section.name);
-            self.ports.entry(name).or_default().extend(devices.iter().cloned());
+            self.ports.get_or(name, Vec::new).extend(devices.iter().cloned());
         }
         let on = |name| is_on(section, name);
         let gateway =
@@ -136,40 +135,40 @@ impl Network {
 
     /// The devices of an interface, aliases followed. Empty where configuration does not tell: a
     /// Wi-Fi network without bridge, or a ring of aliases.
-    pub fn devices(&self, name: &str) -> BTreeSet<String> {
+    pub fn devices(&self, name: &str) -> Vec<String> {
         let mut name = name;
         // No sane chain of aliases is longer; a ring ends here.
         for _ in 0..8 {
             let Some(interface) = self.interfaces.get(name) else { break };
             if interface.bridge {
-                return [format!("br-{name}")].into();
+                return vec![format!("br-{name}")];
             }
             if interface.proto == "wireguard" {
-                return [name.to_owned()].into();
+                return vec![name.to_owned()];
             }
             match interface.devices.first().and_then(|first| first.strip_prefix('@')) {
                 Some(other) => name = other,
-                None => return interface.devices.iter().cloned().collect(),
+                None => return sorted::each_once(interface.devices.iter().cloned()),
             }
         }
-        BTreeSet::new()
+        Vec::new()
     }
 
     /// All devices that an uplink interface uses, with the interface's name.
-    pub fn uplinks(&self) -> BTreeMap<String, String> {
-        let mut uplinks = BTreeMap::new();
-        for (name, interface) in &self.interfaces {
+    pub fn uplinks(&self) -> Map<String, String> {
+        let mut uplinks = Map::new();
+        for (name, interface) in self.interfaces.iter() {
             if interface.is_uplink() && !interface.disabled {
                 for device in self.devices(name) {
-                    uplinks.entry(device).or_insert_with(|| name.clone());
+                    uplinks.get_or(device, || name.clone());
                 }
             }
         }
         uplinks
     }
 
-    pub fn ports(&self, bridge: &str) -> impl Iterator<Item = &String> {
-        self.ports.get(bridge).into_iter().flatten()
+    pub fn ports(&self, bridge: &str) -> Vec<&String> {
+        sorted::each_once(self.ports.get(bridge).into_iter().flatten())
     }
 }
 
@@ -193,8 +192,8 @@ fn prefixes(section: &Section) -> Vec<IpNet> {
 /// The firewall's zones; the names of networks that sit in one with masquerade, and of those in one without.
 #[derive(Debug, Default)]
 pub(super) struct Zones {
-    pub masqueraded: BTreeSet<String>,
-    pub plain: BTreeSet<String>,
+    pub masqueraded: Vec<String>,
+    pub plain: Vec<String>,
     all: Vec<Members>,
 }
 
@@ -223,11 +222,8 @@ impl Zones {
                 networks.extend(zone.text("name"));
             }
             let masquerades = on("masq") || on("masq6");
-            if masquerades {
-                zones.masqueraded.extend(networks.iter().cloned());
-            } else {
-                zones.plain.extend(networks.iter().cloned());
-            }
+            let side = if masquerades { &mut zones.masqueraded } else { &mut zones.plain };
+            side.extend(networks.iter().cloned());
             // fw4 refuses other names (fw4.uc, parse_zone: identifiers).
             let name = zone.text("name").filter(|name| value::is_identifier(name));
             if let Some(name) = name.filter(|_| !on("disabled")) {
@@ -260,7 +256,8 @@ impl Zones {
     }
 
     pub fn hold_lan(&self, network: &str) -> bool {
-        self.plain.contains(network) && !self.masqueraded.contains(network)
+        let holds = |names: &[String]| names.iter().any(|name| name == network);
+        holds(&self.plain) && !holds(&self.masqueraded)
     }
 }
 

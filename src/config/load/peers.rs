@@ -1,6 +1,5 @@
 //! `config tunnel` and `config relay`.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -11,6 +10,7 @@ use crate::config::problem::{Place, Report, shown};
 use crate::config::settings::{Lan, Relay, TunnelSettings};
 use crate::config::uci::Section;
 use crate::config::value::{self, Endpoint};
+use crate::sorted::Set;
 
 /// Ranges in which no endpoint may lie (contract, section 3).
 pub(super) struct Ranges {
@@ -125,11 +125,11 @@ pub(super) fn relay(
     report: &mut Report,
     section: &Section,
     ranges: &Ranges,
-    taken: &mut HashSet<RelayName>,
+    taken: &mut Set<RelayName>,
 ) -> Option<Relay> {
     let name = relay_name(fields, report, section);
     if let Some(name) = &name {
-        if !taken.insert(name.clone()) {
+        if !taken.add(name.clone()) {
             report.problem(
                 Place { value: name.as_str().as_bytes(), ..Place::missing(&fields.title, "name") },
                 "is the name of an earlier relay; names must differ",

@@ -1,9 +1,8 @@
 //! The names that WAN devices will have, as far as `/etc/config/network` gives them away.
 
-use std::collections::BTreeSet;
-
 use super::network::{Interface, Network, forbidden};
 use crate::config::names::IfName;
+use crate::sorted;
 
 /// Protocols of pppd: the device is PROTO-INTERFACE (ppp.sh, 3g.sh and l2tp.sh of OpenWrt), unless
 /// `option pppname` says otherwise.
@@ -15,8 +14,8 @@ const PPP: [&str; 8] = ["ppp", "pppoe", "pppoa", "pppossh", "pptp", "l2tp", "sst
 /// A name too many harms nobody: it only lets the router's own sockets that are bound to such a
 /// device use the main table.
 pub(super) fn names(network: &Network, is_lan: impl Fn(&IfName) -> bool) -> (Vec<IfName>, Vec<IfName>) {
-    let (mut names, mut pppoe) = (BTreeSet::new(), BTreeSet::new());
-    for (name, interface) in &network.interfaces {
+    let (mut names, mut pppoe) = (Vec::new(), Vec::new());
+    for (name, interface) in network.interfaces.iter() {
         if interface.disabled {
             continue;
         }
@@ -27,11 +26,11 @@ pub(super) fn names(network: &Network, is_lan: impl Fn(&IfName) -> bool) -> (Vec
         names.extend(devices);
         names.extend(made_by_protocol(name, interface));
     }
-    let wan = |names: &BTreeSet<String>| {
-        let names = names.iter().filter_map(|name| name.parse::<IfName>().ok());
+    let wan = |names: Vec<String>| {
+        let names = sorted::each_once(names).into_iter().filter_map(|name| name.parse::<IfName>().ok());
         names.filter(|name| forbidden(name).is_none() && !is_lan(name)).collect()
     };
-    (wan(&names), wan(&pppoe))
+    (wan(names), wan(pppoe))
 }
 
 fn made_by_protocol(name: &str, interface: &Interface) -> Option<String> {

@@ -13,6 +13,7 @@ use super::{Evaluator, Unknown};
 use super::{keys, program};
 use crate::firewall::text;
 use crate::policy::Family;
+use crate::sorted;
 
 type Expr = Expression<'static>;
 type Stmt = Statement<'static>;
@@ -28,7 +29,7 @@ pub fn evaluator(
     for (at, chain) in chains.iter().enumerate() {
         bases.extend(base(chain, target(at)?)?);
     }
-    bases.sort_by_key(|base| base.priority);
+    sorted::sort_by(&mut bases, |a: &Base, b| a.priority.cmp(&b.priority));
     let mut members = vec![Vec::new(); chains.len()];
     let mut converted = Vec::with_capacity(rules.len());
     for (number, rule) in (0u32..).zip(rules) {

@@ -9,6 +9,7 @@ use super::message::{self, OWNER, PERSIST};
 use super::table::Table;
 use super::{EGRESS, GUARD};
 use crate::firewall::nftables_message::{self as nftables, Answer, NEWTABLE, Requests};
+use crate::sorted;
 
 /// Bytes: a dump comes in datagrams of at most 32 KiB.
 const DATAGRAM: usize = 64 * 1024;
@@ -182,7 +183,7 @@ pub fn standing() -> Result<Standing, Error> {
             }
         }
     }
-    devices.sort();
+    sorted::sort_by(&mut devices, Ord::cmp);
     Ok(Standing { guard, egress, devices })
 }
 

@@ -184,7 +184,7 @@ fn facts(choice: Choice) -> Facts {
         facts.lan_prefixes.insert(parse("br-guest"), all(&["192.168.2.0/24", "192.168.30.0/24"]));
     }
     if choice.emergency {
-        facts.lan_prefixes.clear();
+        facts.lan_prefixes = vpnd::sorted::Map::new();
     }
     facts.wan = vec![WanDevice {
         name: parse("eth1"),

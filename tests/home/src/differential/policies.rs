@@ -1,6 +1,5 @@
 //! The rulesets that are tried: every state, in a plain home and in one where everything is listed.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -12,6 +11,7 @@ use vpnd::config::{
 };
 use vpnd::firewall::{self, Ruleset};
 use vpnd::policy::{self, Facts, Stance, TunnelStance, WanDevice};
+use vpnd::sorted::Map;
 
 pub struct Case {
     pub name: &'static str,
@@ -94,7 +94,7 @@ fn full() -> Result<Settings> {
 }
 
 fn facts(more: bool) -> Result<Facts> {
-    let mut lan_prefixes = BTreeMap::from([(one("br-lan")?, all(&["192.168.1.0/24"])?)]);
+    let mut lan_prefixes = Map::from([(one("br-lan")?, all(&["192.168.1.0/24"])?)]);
     if more {
         lan_prefixes.insert(one("br-guest")?, all(&["192.168.2.0/24", "192.168.3.0/24"])?);
     }
