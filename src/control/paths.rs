@@ -2,11 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use serde::Deserialize;
 use serde_json::json;
 
 use super::types::{Apply, PAUSE_MAX, Request};
 use crate::config::{IfName, RelayName};
+use crate::from_json::{FromJson, from_bytes, from_json};
 
 /// A status code and what was wrong, for the client.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,37 +15,30 @@ pub struct Wrong(pub u16, pub String);
 /// Characters of `filter`.
 const FILTER_MAX: usize = 64;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct ConnectBody {
-    #[serde(default)]
     relay: Option<RelayName>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct LockdownBody {
     on: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct LeaseBody {
     device: IfName,
-    #[serde(default)]
     server: Option<Ipv4Addr>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct DisarmBody {
-    #[serde(default)]
     for_s: Option<u32>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct EmptyBody {}
+
+from_json!(strict struct ConnectBody { relay });
+from_json!(strict struct LockdownBody { on });
+from_json!(strict struct LeaseBody { device, server });
+from_json!(strict struct DisarmBody { for_s });
+from_json!(strict struct EmptyBody {});
 
 /// # Errors
 /// 404 for an unknown path, 405 for a wrong method, 400 for everything else that does not fit.
@@ -138,17 +131,25 @@ fn wrong(words: &str) -> Wrong {
     Wrong(400, words.to_owned())
 }
 
-fn json_body<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Wrong> {
-    // serde would take an array for a struct as well.
-    if body.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'{') {
-        return Err(wrong("body: is no JSON object"));
-    }
-    // serde_json stops at a depth of 128: no stack to overflow.
-    serde_json::from_slice(body).map_err(|e| Wrong(400, format!("body: {e}")))
+fn json_body<T: FromJson>(body: &[u8]) -> Result<T, Wrong> {
+    flat(body)?;
+    from_bytes(body).map_err(|e| Wrong(400, format!("body: {e}")))
 }
 
-fn json_or_empty<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Wrong> {
+fn json_or_empty<T: FromJson>(body: &[u8]) -> Result<T, Wrong> {
     json_body(if body.is_empty() { b"{}" } else { body })
+}
+
+/// No body that is taken has anything nested, nor a bracket in a text; a tree of what a hostile
+/// client nests would take many times its bytes.
+fn flat(body: &[u8]) -> Result<(), Wrong> {
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(wrong("body: is no JSON object"));
+    }
+    if body.iter().filter(|byte| b"{[".contains(byte)).count() > 1 {
+        return Err(wrong("body: has an object or list in it; no field here takes one"));
+    }
+    Ok(())
 }
 
 fn filter(query: &str) -> Result<Option<String>, Wrong> {
@@ -256,6 +257,14 @@ mod tests {
             ("POST", "/v1/connect", r#"{"relay":"a b"}"#, 400),
             ("POST", "/v1/connect", r#"{"relay":"a","force":true}"#, 400),
             ("POST", "/v1/connect", r#"{"relay":"a"} x"#, 400),
+            ("POST", "/v1/connect", r#"{"relay":["a"]}"#, 400),
+            ("POST", "/v1/connect", r#"{"relay":"a{"}"#, 400),
+            ("POST", "/v1/connect", r#"{"relay":"a","relay":"b"}"#, 400),
+            ("POST", "/v1/connect", r#"{"relay":null}"#, 200),
+            ("POST", "/v1/lockdown", r#"{"on":null}"#, 400),
+            ("POST", "/v1/lockdown", "{}", 400),
+            ("POST", "/v1/apply", r#"{"dry_run":null}"#, 400),
+            ("POST", "/v1/disarm", r#"{"for_s":1.0}"#, 400),
             ("POST", "/v1/lockdown", "", 400),
             ("POST", "/v1/lockdown", r#"{"on":"yes"}"#, 400),
             ("POST", "/v1/disconnect", r#"{"on":true}"#, 400),
@@ -278,6 +287,20 @@ mod tests {
             ("GET", "/v1/relays?filter=", "", 200),
         ] {
             assert_eq!(code(method, target, body), expected, "{method} {target} {body}");
+        }
+        for (path, body, expected) in [
+            ("/v1/lockdown", "{}", "body: on: is missing"),
+            ("/v1/connect", r#"{"force":1}"#, "body: force: is not known here; what is: [relay]"),
+            ("/v1/connect", r#"{"relay":7}"#, "body: relay: is no text"),
+            (
+                "/v1/lease",
+                r#"{"device":"../x"}"#,
+                "body: device: is no device name (1 to 15 of A-Z a-z 0-9 . _ -)",
+            ),
+            ("/v1/apply", r#"{"port":70000}"#, "body: port: is no whole number from 0 to 65535"),
+            ("/v1/reload", "{} x", "body: trailing characters at line 1 column 4"),
+        ] {
+            assert_eq!(read("POST", path, body.as_bytes()), Err(Wrong(400, expected.to_owned())));
         }
         let deep = "[".repeat(8000);
         assert_eq!(code("POST", "/v1/connect", &deep), 400);

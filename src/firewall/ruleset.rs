@@ -6,7 +6,7 @@ use std::fmt;
 use nftables::schema::{Chain, NfCmd, NfListObject, NfObject, Rule, Set, Table};
 use nftables::stmt::Statement;
 use nftables::types::NfFamily;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::policy::{PolicyState, Row};
@@ -21,8 +21,8 @@ pub const HEAL_TABLE: &str = "vpnd_heal";
 
 /// What is in the kernel, or should be: SHA-256 over the normal form, the same from a compiled
 /// ruleset and from the kernel's listing. Shown as 16 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct RulesetHash([u8; 8]);
 
 impl RulesetHash {
