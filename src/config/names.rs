@@ -43,13 +43,6 @@ impl FromStr for IfName {
     }
 }
 
-impl TryFrom<String> for IfName {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
 from_json!(text IfName);
 
 impl From<IfName> for String {
@@ -87,13 +80,6 @@ impl FromStr for RelayName {
         } else {
             Err("is no relay name (1 to 63 of A-Z a-z 0-9 . _ -)".to_owned())
         }
-    }
-}
-
-impl TryFrom<String> for RelayName {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
     }
 }
 

@@ -53,18 +53,6 @@ impl From<RulesetHash> for String {
     }
 }
 
-impl TryFrom<String> for RulesetHash {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || "is no ruleset hash (16 hexadecimal digits)".to_owned();
-        if text.len() != 16 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(wrong());
-        }
-        let number = u64::from_str_radix(&text, 16).map_err(|_| wrong())?;
-        Ok(Self(number.to_be_bytes()))
-    }
-}
-
 /// One policy as nftables objects. Its text form ([`fmt::Display`]) is for people and can be
 /// loaded with `nft -f`; [`Ruleset::to_json`] is what [`super::Nft`] loads.
 #[derive(Debug, Clone, PartialEq, Eq)]
