@@ -11,6 +11,7 @@ pub mod control;
 pub mod daemon;
 pub mod dns;
 pub mod firewall;
+mod from_json;
 pub mod fw4;
 mod init_script;
 pub mod lan6;

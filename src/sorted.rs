@@ -6,10 +6,7 @@
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
-use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,30 +143,6 @@ impl<K: Serialize, V: Serialize> Serialize for Map<K, V> {
     }
 }
 
-impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>> Deserialize<'de> for Map<K, V> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Pairs(PhantomData))
-    }
-}
-
-struct Pairs<K, V>(PhantomData<(K, V)>);
-
-impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>> Visitor<'de> for Pairs<K, V> {
-    type Value = Map<K, V>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Self::Value, A::Error> {
-        let mut map = Map::new();
-        while let Some((key, value)) = pairs.next_entry()? {
-            map.insert(key, value);
-        }
-        Ok(map)
-    }
-}
-
 impl<T: Ord> Set<T> {
     /// True: it was not there.
     pub fn add(&mut self, item: T) -> bool {
@@ -246,7 +219,7 @@ mod tests {
     #[test]
     fn it_is_a_map_in_a_file_even_an_empty_one() {
         let written = r#"{"eth1":2,"wan":1}"#;
-        let map: Map<String, u8> = serde_json::from_str(r#"{"wan":1,"eth1":2}"#).unwrap();
+        let map: Map<String, u8> = crate::from_json::from_bytes(br#"{"wan":1,"eth1":2}"#).unwrap();
         assert_eq!(serde_json::to_string(&map).unwrap(), written);
         assert_eq!(serde_json::to_string(&Map::<String, u8>::new()).unwrap(), "{}");
     }

@@ -11,9 +11,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::config::{IfName, Lan};
+use crate::from_json::{FromJson, from_bytes};
 use crate::machine::Stored;
 use crate::sorted::Map;
 
@@ -213,15 +214,13 @@ impl RunDir {
     }
 }
 
-fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>, Error> {
+fn read_json<T: FromJson>(path: &Path) -> Result<Option<T>, Error> {
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(Error::Read { path: path.to_owned(), source }),
     };
-    serde_json::from_slice(&text)
-        .map(Some)
-        .map_err(|e| Error::Damaged { path: path.to_owned(), why: e.to_string() })
+    from_bytes(&text).map(Some).map_err(|why| Error::Damaged { path: path.to_owned(), why })
 }
 
 fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+use crate::from_json::from_json;
 
 /// A network device's name: 1 to 15 bytes of `[A-Za-z0-9._-]` (IFNAMSIZ in linux/if.h, less what
 /// nftables reads as a wildcard and what a shell or a path would trip over).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct IfName(String);
 
 impl IfName {
@@ -41,12 +43,7 @@ impl FromStr for IfName {
     }
 }
 
-impl TryFrom<String> for IfName {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
+from_json!(text IfName);
 
 impl From<IfName> for String {
     fn from(name: IfName) -> Self {
@@ -56,8 +53,8 @@ impl From<IfName> for String {
 
 /// A relay's name as the user or the provider wrote it: 1 to 63 bytes of `[A-Za-z0-9._-]`.
 /// Never part of a rule.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct RelayName(String);
 
 impl RelayName {
@@ -86,12 +83,7 @@ impl FromStr for RelayName {
     }
 }
 
-impl TryFrom<String> for RelayName {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
+from_json!(text RelayName);
 
 impl From<RelayName> for String {
     fn from(name: RelayName) -> Self {
@@ -123,7 +115,7 @@ impl fmt::Debug for WireguardKey {
 
 /// A packet mark in the bits of `mask`: `value & !mask == 0`, `value != 0`, and the mask has at
 /// least two bits so that [`Mark::service`] exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Mark {
     value: u32,
     mask: u32,

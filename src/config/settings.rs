@@ -3,9 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::names::{IfName, Mark, RelayName, WireguardKey};
+use crate::from_json::from_json;
 use crate::sorted;
 
 /// The whole of `/etc/config/vpnd` together with what `/etc/config/network` and
@@ -87,12 +88,14 @@ impl Settings {
 }
 
 /// The devices that vpnd protects, decided from configuration only (contract, section 0).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Lan {
     /// Sorted by name, no name twice. Empty only in [`Settings::fallback`].
     pub devices: Vec<LanDevice>,
     pub routes: Vec<LanRoute>,
 }
+
+from_json!(struct Lan { devices, routes });
 
 impl Lan {
     /// Whether configuration puts the address on one of its networks.
@@ -139,7 +142,7 @@ pub enum ZoneSide {
 }
 
 /// One LAN device and the prefixes that configuration puts on it (the kernel may know more).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LanDevice {
     pub name: IfName,
     /// Truncated to the network address.
@@ -150,8 +153,10 @@ pub struct LanDevice {
     pub forward: bool,
 }
 
+from_json!(struct LanDevice { name, prefixes, forward });
+
 /// A network behind a LAN device (`list lan_route 'PREFIX via GATEWAY'`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LanRoute {
     pub prefix: IpNet,
     pub gateway: IpAddr,
@@ -159,7 +164,9 @@ pub struct LanRoute {
     pub device: IfName,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+from_json!(struct LanRoute { prefix, gateway, device });
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PortProto {
     Tcp,
@@ -167,7 +174,7 @@ pub enum PortProto {
 }
 
 /// A service of the router that hosts on the WAN may use (`'PROTO PORT [SOURCE_PREFIX]'`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WanService {
     pub proto: PortProto,
     /// 1 to 65535.
@@ -177,7 +184,7 @@ pub struct WanService {
 }
 
 /// A port of the tunnel's address handed on to a LAN host (`'PROTO PORT ADDRESS [PORT]'`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TunnelForward {
     pub proto: PortProto,
     pub port: u16,

@@ -6,15 +6,13 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-use serde_json::Value;
-
 use super::error::seconds;
 use super::paths;
 use super::peer::peer_pid;
 use super::response::REPLY_MAX;
 use super::socket::socket_path;
 use super::types::{RelayStatus, Reply, Request};
+use crate::from_json::{from_bytes, from_json};
 
 /// Between two tries at a daemon that is busy with others.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -33,7 +31,7 @@ pub enum Error {
     #[error("cannot talk to the daemon on {}: {source}", socket.display())]
     Io { socket: PathBuf, source: io::Error },
     #[error("the daemon's reply on {} makes no sense ({what}); is it another version?", socket.display())]
-    Garbled { socket: PathBuf, what: &'static str },
+    Garbled { socket: PathBuf, what: String },
 }
 
 fn of(pid: Option<i32>) -> String {
@@ -109,14 +107,15 @@ fn once(socket: &Path, request: &Request, deadline: &Deadline) -> Result<(u16, V
             Err(e) => return Err(io(e)),
         }
         if reply.len() > REPLY_MAX {
-            return Err(Error::Garbled { socket: socket.to_owned(), what: "larger than 4 MiB" });
+            return Err(Error::Garbled { socket: socket.to_owned(), what: "larger than 4 MiB".to_owned() });
         }
     }
     if reply.is_empty() {
         let source = sent.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
         return Err(io(source));
     }
-    split(&reply).ok_or(Error::Garbled { socket: socket.to_owned(), what: "no whole HTTP response" })
+    split(&reply)
+        .ok_or(Error::Garbled { socket: socket.to_owned(), what: "no whole HTTP response".to_owned() })
 }
 
 /// Honours the deadline also while the daemon's backlog is full (unix_stream_connect waits for
@@ -153,41 +152,34 @@ pub(super) fn split(reply: &[u8]) -> Option<(u16, Vec<u8>)> {
     Some((response.code?, body.to_vec()))
 }
 
-#[derive(Deserialize)]
 struct Relays {
     relays: Vec<RelayStatus>,
 }
 
-#[derive(Deserialize)]
 struct Done {
-    #[serde(default)]
     notes: Vec<String>,
 }
 
+struct Failed {
+    error: String,
+}
+
+from_json!(struct Relays { relays });
+from_json!(struct Done { notes or default });
+from_json!(struct Failed { error });
+
 fn understood(socket: &Path, request: &Request, code: u16, body: &[u8]) -> Result<Reply, Error> {
-    let garbled = |what| Error::Garbled { socket: socket.to_owned(), what };
+    let garbled = |what: String| Error::Garbled { socket: socket.to_owned(), what };
     if code != 200 {
-        let message = serde_json::from_slice::<Value>(body)
-            .ok()
-            .and_then(|v| Some(v.get("error")?.as_str()?.to_owned()))
-            .ok_or_else(|| garbled("an error without words"))?;
-        return Err(Error::Refused { code, message });
+        let Failed { error } = from_bytes(body).map_err(garbled)?;
+        return Err(Error::Refused { code, message: error });
     }
-    match request {
-        Request::Status => {
-            serde_json::from_slice(body).map(|s| Reply::Status(Box::new(s))).map_err(|_| garbled("status"))
-        }
-        Request::Apply(_) => {
-            serde_json::from_slice(body).map(|a| Reply::Applied(Box::new(a))).map_err(|_| garbled("applied"))
-        }
-        Request::Blocked => {
-            serde_json::from_slice(body).map(Reply::Blocked).map_err(|_| garbled("blocked packets"))
-        }
-        Request::Relays { .. } => serde_json::from_slice::<Relays>(body)
-            .map(|r| Reply::Relays(r.relays))
-            .map_err(|_| garbled("relays")),
-        _ => serde_json::from_slice::<Done>(body)
-            .map(|d| Reply::Done { notes: d.notes })
-            .map_err(|_| garbled("done")),
-    }
+    let reply = match request {
+        Request::Status => from_bytes(body).map(|status| Reply::Status(Box::new(status))),
+        Request::Apply(_) => from_bytes(body).map(|applied| Reply::Applied(Box::new(applied))),
+        Request::Blocked => from_bytes(body).map(Reply::Blocked),
+        Request::Relays { .. } => from_bytes(body).map(|Relays { relays }| Reply::Relays(relays)),
+        _ => from_bytes(body).map(|Done { notes }| Reply::Done { notes }),
+    };
+    reply.map_err(garbled)
 }

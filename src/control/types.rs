@@ -1,11 +1,13 @@
-//! What is asked and answered; the JSON of docs/cli.md is the serde form of these.
+//! What is asked and answered; the JSON of docs/cli.md is the serde form of these, and
+//! `from_json!` reads it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::config::{IfName, RelayName};
+use crate::from_json::from_json;
 use crate::policy::PolicyState;
 use crate::policy::reason::Zone;
 
@@ -52,8 +54,7 @@ pub enum Request {
 pub const PAUSE_MAX: u32 = 86_400;
 
 /// How changed settings are to be taken.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Apply {
     /// Only say what would change.
     pub dry_run: bool,
@@ -67,8 +68,10 @@ pub struct Apply {
     pub port: Option<u16>,
 }
 
+from_json!(strict struct Apply { dry_run or default, confirm_within, address, device, port });
+
 /// What changed settings change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Applied {
     /// In terms of traffic, one sentence each.
     pub changes: Vec<String>,
@@ -78,6 +81,8 @@ pub struct Applied {
     pub trial_s: Option<u16>,
     pub notes: Vec<String>,
 }
+
+from_json!(struct Applied { changes, reasons, trial_s, notes });
 
 /// A request on its way to the daemon. Dropping `reply` unanswered answers "unavailable"; nobody
 /// receives it any more once the daemon's time is over.
@@ -132,7 +137,7 @@ impl Refusal {
 }
 
 /// The states of contract section 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TunnelState {
     Disconnected,
@@ -141,6 +146,16 @@ pub enum TunnelState {
     Disconnecting,
     Error,
 }
+
+from_json!(
+    enum TunnelState {
+        Disconnected = "disconnected",
+        Connecting = "connecting",
+        Connected = "connected",
+        Disconnecting = "disconnecting",
+        Error = "error",
+    }
+);
 
 impl std::fmt::Display for TunnelState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -156,7 +171,7 @@ impl std::fmt::Display for TunnelState {
 
 /// What the daemon says of itself. Every field but the first three may be missing in an older
 /// daemon's answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Status {
     pub state: TunnelState,
     /// "Always require VPN", as in force now.
@@ -164,48 +179,39 @@ pub struct Status {
     /// The marker of contract section 1 is there.
     pub armed: bool,
     /// Why the state is error, or what the last attempt failed at.
-    #[serde(default)]
     pub cause: Option<String>,
     /// Seconds since this state was entered.
-    #[serde(default)]
     pub since_s: u64,
-    #[serde(default)]
     pub wanted: Option<WantedStatus>,
     /// The relay in use or being tried.
-    #[serde(default)]
     pub relay: Option<RelayStatus>,
     /// The rules as the daemon last put them and read them back.
-    #[serde(default)]
     pub policy: Option<PolicyStatus>,
-    #[serde(default)]
     pub device: Option<DeviceStatus>,
     /// Settings wait for a confirmation.
-    #[serde(default)]
     pub trial: Option<TrialStatus>,
     /// Seconds until a router that was opened for a while closes again.
-    #[serde(default)]
     pub open_for_s: Option<u64>,
     /// Contract 2.9: services open to the WAN, as the configuration lists them.
-    #[serde(default)]
     pub wan_services: Vec<String>,
     /// Layers of blocking that could not be put in place ("routing barrier: …").
-    #[serde(default)]
     pub missing_layers: Vec<String>,
-    #[serde(default)]
     pub warnings: Vec<String>,
     /// What others changed of vpnd's since the daemon started, and how often; the latest first.
-    #[serde(default)]
     pub incidents: Vec<IncidentStatus>,
-    #[serde(default)]
     pub incident_count: u64,
-    #[serde(default)]
     pub version: String,
-    #[serde(default)]
     pub pid: u32,
 }
 
+from_json!(struct Status {
+    state, lockdown, armed, cause, since_s or default, wanted, relay, policy, device, trial,
+    open_for_s, wan_services or default, missing_layers or default, warnings or default,
+    incidents or default, incident_count or default, version or default, pid or default,
+});
+
 /// Something of vpnd's that somebody else changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct IncidentStatus {
     /// Of the last one alike, in seconds since boot.
     pub uptime_s: u64,
@@ -222,6 +228,8 @@ pub struct IncidentStatus {
     /// Why it is not as before.
     pub error: Option<String>,
 }
+
+from_json!(struct IncidentStatus { uptime_s, clock, what, process, pid, count, mended_ms, error });
 
 impl std::fmt::Display for IncidentStatus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -242,22 +250,23 @@ impl std::fmt::Display for IncidentStatus {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WantedStatus {
     pub connect: bool,
-    #[serde(default)]
     pub relay: Option<RelayName>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+from_json!(struct WantedStatus { connect, relay });
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RelayStatus {
     pub name: RelayName,
     pub endpoint: SocketAddr,
-    #[serde(default)]
     pub country: String,
-    #[serde(default)]
     pub city: String,
 }
+
+from_json!(struct RelayStatus { name, endpoint, country or default, city or default });
 
 impl RelayStatus {
     /// Whether `filter` is part of the name, country or city, case aside.
@@ -282,15 +291,17 @@ impl From<&crate::config::Relay> for RelayStatus {
 }
 
 /// What was blocked lately, the latest first.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct BlockedList {
     pub blocked: Vec<BlockedStatus>,
     /// Why nothing is heard of blocked packets.
     pub trouble: Option<String>,
 }
 
+from_json!(struct BlockedList { blocked, trouble });
+
 /// Packets alike in all but their count and time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BlockedStatus {
     pub from: Zone,
     pub to: Zone,
@@ -318,33 +329,41 @@ pub struct BlockedStatus {
     pub last_s: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+from_json!(struct BlockedStatus {
+    from, to, input, output, mac, source, destination, protocol, port, state, row, why, remedy,
+    count, first_s, last_s,
+});
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TrialStatus {
     /// Seconds until the former settings come back.
     pub left_s: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+from_json!(struct TrialStatus { left_s });
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PolicyStatus {
     /// "boot", "blocked", "connecting", "connected".
     pub state: String,
     pub hash: String,
     /// None: it could not be noted.
-    #[serde(default)]
     pub generation: Option<u32>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+from_json!(struct PolicyStatus { state, hash, generation });
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeviceStatus {
     pub name: String,
     /// Seconds; None: never.
-    #[serde(default)]
     pub handshake_age_s: Option<u64>,
     /// Bytes.
     pub rx: u64,
     /// Bytes.
     pub tx: u64,
     /// Bytes.
-    #[serde(default)]
     pub mtu: u32,
 }
+
+from_json!(struct DeviceStatus { name, handshake_age_s, rx, tx, mtu or default });

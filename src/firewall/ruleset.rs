@@ -5,7 +5,7 @@ use std::fmt;
 use nftables::schema::{Chain, Rule, Set, Table};
 use nftables::stmt::Statement;
 use nftables::types::NfFamily;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::policy::{PolicyState, Row};
@@ -21,8 +21,8 @@ pub const HEAL_TABLE: &str = "vpnd_heal";
 
 /// What is in the kernel, or should be: SHA-256 over the normal form, the same from a compiled
 /// ruleset and from the kernel's listing. Shown as 16 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct RulesetHash([u8; 8]);
 
 impl RulesetHash {
@@ -50,18 +50,6 @@ impl fmt::Debug for RulesetHash {
 impl From<RulesetHash> for String {
     fn from(hash: RulesetHash) -> Self {
         hash.to_string()
-    }
-}
-
-impl TryFrom<String> for RulesetHash {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || "is no ruleset hash (16 hexadecimal digits)".to_owned();
-        if text.len() != 16 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(wrong());
-        }
-        let number = u64::from_str_radix(&text, 16).map_err(|_| wrong())?;
-        Ok(Self(number.to_be_bytes()))
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::config::{RelayName, Settings};
+use crate::from_json::from_json;
 use crate::policy::Facts;
 
 use super::effect::{Effect, Timer};
 
 /// What survives a restart (contract, section 1: "the wanted state is stored").
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Stored {
     /// True: a tunnel is wanted.
     pub connect: bool,
@@ -20,9 +21,10 @@ pub struct Stored {
     pub lockdown: Option<LockdownWord>,
     /// Lockdown was in force: it stays so until a person says `disconnect` (with the option off),
     /// `lockdown off` or `disarm`. An edited or unreadable file alone never opens the router.
-    #[serde(default)]
     pub latched: bool,
 }
+
+from_json!(struct Stored { connect, relay, lockdown, latched or default });
 
 impl Stored {
     /// Whether it keeps the router closed by itself, whatever the configuration says.
@@ -33,11 +35,13 @@ impl Stored {
 }
 
 /// A person's word on lockdown, with the option's value when it was given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct LockdownWord {
     pub on: bool,
     pub option_then: bool,
 }
+
+from_json!(struct LockdownWord { on, option_then });
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {

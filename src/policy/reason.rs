@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::row::Row;
 use super::state::PolicyState;
+use crate::from_json::from_json;
 
 /// An end of a packet's way (contract, section 0).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Zone {
     Router,
@@ -18,6 +19,16 @@ pub enum Zone {
     /// No route leads there.
     Nowhere,
 }
+
+from_json!(
+    enum Zone {
+        Router = "router",
+        Lan = "lan",
+        Tunnel = "tunnel",
+        Wan = "wan",
+        Nowhere = "nowhere",
+    }
+);
 
 impl Zone {
     #[must_use]

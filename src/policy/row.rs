@@ -1,11 +1,11 @@
 //! The contract's rows: the thread that holds rules, counters, reasons and tests together.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 macro_rules! rows {
     ($($name:ident = $number:literal, $title:literal;)*) => {
         /// A row of docs/contract.md.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         pub enum Row { $(#[doc = $title] $name,)* }
 
         impl Row {

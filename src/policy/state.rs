@@ -3,13 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::stance::Stance;
+use crate::from_json::from_json;
 
 /// The columns of the contract's section 3. Readable from the kernel alone: the table holds an
 /// empty chain named [`PolicyState::chain`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PolicyState {
     /// From the LAN list alone, before anything is known of the kernel.
@@ -19,6 +20,8 @@ pub enum PolicyState {
     Connecting,
     Connected,
 }
+
+from_json!(text PolicyState);
 
 impl PolicyState {
     pub const ALL: &[Self] = &[Self::Boot, Self::Blocked, Self::Connecting, Self::Connected];

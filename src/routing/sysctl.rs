@@ -20,9 +20,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::config::{IfName, Lan};
+use crate::from_json::{from_bytes, from_json};
 use crate::policy::Facts;
 use crate::sorted::Map;
 
@@ -45,13 +46,15 @@ const WANTED: [(&str, &str); 3] = [
 ];
 
 /// One setting that is not as it was.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Kept {
     /// From before vpnd touched it; never overwritten.
     former: String,
     /// What vpnd set last.
     ours: String,
 }
+
+from_json!(struct Kept { former, ours });
 
 /// By path under /proc/sys.
 type Record = Map<String, Kept>;
@@ -189,7 +192,7 @@ fn recorded(run_dir: &Path) -> Result<Option<Record>, Error> {
         Err(source) => return Err(file("reading", &path)(source)),
     };
     // A torn record is none: the settings stay as the barrier needs them.
-    Ok(serde_json::from_slice(&text).ok())
+    Ok(from_bytes(&text).ok())
 }
 
 fn write_record(run_dir: &Path, record: &Record) -> Result<(), Error> {

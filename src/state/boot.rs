@@ -7,10 +7,11 @@
 use std::fs;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{Error, RunDir, read_json, write_json};
 use crate::config::Settings;
+use crate::from_json::from_json;
 use crate::policy::TUNNEL_GROUP;
 use crate::sorted::Map;
 
@@ -18,19 +19,19 @@ use crate::sorted::Map;
 pub type Sent = Map<String, u64>;
 
 /// Times are milliseconds since boot.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Boot {
     /// When blocking rules stood.
     pub blocked_ms: u64,
     /// What each WAN device had sent by then; those that were not there yet had sent nothing.
     pub sent: Sent,
     /// The last look at which none had sent more.
-    #[serde(default)]
     pub none_ms: Option<u64>,
     /// The first look at which one had.
-    #[serde(default)]
     pub first_ms: Option<u64>,
 }
+
+from_json!(struct Boot { blocked_ms, sent, none_ms, first_ms });
 
 impl Boot {
     /// Frames that left before the block stood.

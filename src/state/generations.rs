@@ -7,9 +7,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{Error, RunDir};
+use crate::from_json::{from_bytes, from_json};
 use crate::sorted;
 
 /// Generations that are remembered.
@@ -18,7 +19,7 @@ const KEPT: usize = 16;
 const BYTES: u64 = 512 * 1024;
 
 /// A ruleset that was put in place and read back, or its removal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Generation {
     /// From 1, one more each time, over restarts of the daemon; a reboot begins anew.
     pub number: u32,
@@ -33,9 +34,11 @@ pub struct Generation {
     /// Seconds since boot.
     pub uptime: u64,
     /// Bytes of its rules, which were dropped to save RAM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub dropped: Option<u64>,
 }
+
+from_json!(struct Generation { number, state, hash, cause, when, uptime, dropped });
 
 /// Seconds since boot, which no clock jump changes (proc(5), /proc/uptime); 0: not known.
 #[must_use]
@@ -165,7 +168,7 @@ impl RunDir {
 fn header(path: &Path) -> Option<Generation> {
     let mut line = Vec::new();
     BufReader::new(File::open(path).ok()?.take(4096)).read_until(b'\n', &mut line).ok()?;
-    serde_json::from_slice(&line).ok()
+    from_bytes(&line).ok()
 }
 
 fn write_beside(path: &Path, generation: &Generation, rules: &str) -> io::Result<PathBuf> {

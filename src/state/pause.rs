@@ -6,19 +6,22 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{Error, RunDir, read_json, uptime, write_json};
+use crate::from_json::from_json;
 
 /// A rest longer than this makes no sense: a day, as the endpoint has it.
 const MOST: u64 = 86_400;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Pause {
     /// Seconds since boot.
     until: u64,
     boot: String,
 }
+
+from_json!(struct Pause { until, boot });
 
 impl RunDir {
     /// From now on.

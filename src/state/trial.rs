@@ -9,19 +9,22 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{Error, StateDir, read_json, sync_dir, write_atomic, write_json};
+use crate::from_json::from_json;
 use crate::machine::{LockdownWord, Stored};
 
 /// What must be known to go back, besides the former file.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct TrialNote {
     /// The lockdown of before ([`Stored`]): settings that latch it, and are not kept, leave no
     /// router behind that stays closed.
     pub latched: bool,
     pub lockdown: Option<LockdownWord>,
 }
+
+from_json!(struct TrialNote { latched, lockdown });
 
 impl TrialNote {
     #[must_use]

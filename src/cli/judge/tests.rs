@@ -1,6 +1,7 @@
 use super::*;
 use crate::control::{PolicyStatus, RelayStatus};
 use crate::firewall::guard::Hold;
+use crate::from_json::from_bytes;
 
 /// A state word, then what differs from the plain case: "lockdown", "nopolicy", "hash".
 pub fn says(words: &str) -> Daemon {
@@ -12,9 +13,8 @@ pub fn says(words: &str) -> Daemon {
     if first == "hung" {
         return Daemon::Hung("the daemon (pid 77) does not answer within 2 s".into());
     }
-    let mut status: Status =
-        serde_json::from_str(&format!(r#"{{"state":"{first}","lockdown":false,"armed":true,"since_s":75}}"#))
-            .unwrap();
+    let least = format!(r#"{{"state":"{first}","lockdown":false,"armed":true,"since_s":75}}"#);
+    let mut status: Status = from_bytes(least.as_bytes()).unwrap();
     status.lockdown = rest.contains(&"lockdown");
     let policy = match (status.state, status.lockdown) {
         (TunnelState::Disconnected, false) => None,
