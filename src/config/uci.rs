@@ -8,7 +8,7 @@
 mod command;
 mod edit;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 
 pub use command::{Command, Commands, Placed};
@@ -135,16 +135,18 @@ pub fn parse(data: &[u8]) -> Result<Package, Fault> {
     Ok(tree.finish())
 }
 
+/// The number of no section (there are at most [`MAX_SECTIONS`]).
+const SECTIONS: usize = usize::MAX;
+
 /// Sections under construction. libuci moves a changed option to its section's end; here the old
 /// place stays as a hole until the end, so that a hostile file costs no quadratic time.
 #[derive(Default)]
 struct Tree {
     sections: Vec<Section>,
     holes: Vec<Vec<Option<Entry>>>,
-    /// The first section of each name: the one that libuci finds.
-    by_name: HashMap<String, usize>,
-    /// Where each option of each section stands in `holes`.
-    places: HashMap<(usize, String), usize>,
+    /// Where each option of each section stands in `holes`; by [`SECTIONS`], the first section of each name, which is
+    /// the one that libuci finds. One tree for both: each type of tree is some kilobytes of a router's flash.
+    places: BTreeMap<(usize, String), usize>,
     current: Option<usize>,
     values: usize,
 }
@@ -179,7 +181,7 @@ impl Tree {
     }
 
     fn section(&mut self, kind: String, name: Option<String>, line: usize) -> Result<(), Reason> {
-        if let Some(&at) = name.as_ref().and_then(|name| self.by_name.get(name)) {
+        if let Some(&at) = name.as_ref().and_then(|name| self.places.get(&(SECTIONS, name.clone()))) {
             if self.sections.get(at).is_some_and(|section| section.kind != kind) {
                 return Err(Reason::OtherKind);
             }
@@ -192,7 +194,7 @@ impl Tree {
         }
         let anonymous = name.is_none();
         let name = name.unwrap_or_else(|| made_up_name(&kind, at + 1));
-        self.by_name.entry(name.clone()).or_insert(at);
+        self.places.entry((SECTIONS, name.clone())).or_insert(at);
         self.sections.push(Section { kind, name, anonymous, line, options: Vec::new() });
         self.holes.push(Vec::new());
         self.current = Some(at);
