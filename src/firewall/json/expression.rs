@@ -13,12 +13,12 @@ pub(super) fn written(expression: &Expression<'_>) -> Written {
         Expression::String(text) => Ok(Value::from(text.as_ref())),
         Expression::Number(number) => Ok(Value::from(*number)),
         Expression::Boolean(value) => Ok(Value::Bool(*value)),
-        Expression::List(items) => list(items, written),
+        Expression::List(items) => list(&mut items.iter().map(written)),
         Expression::BinaryOperation(operation) => match operation.as_ref() {
             BinaryOperation::AND(value, mask) => {
                 Ok(named("&", Value::Array(vec![written(value)?, written(mask)?])))
             }
-            BinaryOperation::OR(parts) => Ok(named("|", list(parts, written)?)),
+            BinaryOperation::OR(parts) => Ok(named("|", list(&mut parts.iter().map(written))?)),
             _ => Err(Unwritten("an operation like this")),
         },
         Expression::Named(expression) => of_kind(expression),
@@ -29,8 +29,8 @@ pub(super) fn written(expression: &Expression<'_>) -> Written {
 /// `{"KIND": …}`.
 fn of_kind(expression: &NamedExpression<'_>) -> Written {
     let value = match expression {
-        NamedExpression::Concat(parts) => named("concat", list(parts, written)?),
-        NamedExpression::Set(items) => named("set", list(items, item)?),
+        NamedExpression::Concat(parts) => named("concat", list(&mut parts.iter().map(written))?),
+        NamedExpression::Set(items) => named("set", list(&mut items.iter().map(item))?),
         NamedExpression::Prefix(Prefix { addr, len }) => {
             Fields::default().with("addr", written(addr)?).number("len", *len).of("prefix")
         }

@@ -50,9 +50,14 @@ fn named(kind: &str, body: Value) -> Value {
     Value::Object(Fields::default().with(kind, body).0)
 }
 
-/// All of them, or what the first says that cannot be written.
-fn list<T>(items: &[T], written: fn(&T) -> Written) -> Written {
-    items.iter().map(written).collect::<Result<Vec<_>, _>>().map(Value::Array)
+/// All of them, or what the first says that cannot be written. One function for items of any kind,
+/// not one for each.
+fn list(items: &mut dyn Iterator<Item = Written>) -> Written {
+    let mut list = Vec::new();
+    for item in items {
+        list.push(item?);
+    }
+    Ok(Value::Array(list))
 }
 
 /// A table of family inet.
@@ -78,7 +83,7 @@ pub(super) fn set(set: &Set<'_>) -> Written {
     else {
         return Err(Unwritten("a set like this"));
     };
-    let types = list(types, |one| words::set_type(*one).map(Value::from))?;
+    let types = list(&mut types.iter().map(|one| words::set_type(*one).map(Value::from)))?;
     let fields = Fields::default().text("family", "inet").text("table", table).text("name", name);
     let fields = fields.with("type", types).with("flags", Value::from(words::set_flags(flags)));
     Ok(fields.number("timeout", *timeout).number("size", *size).of("set"))
@@ -132,7 +137,7 @@ pub(super) fn rule(rule: &Rule<'_>) -> Written {
     else {
         return Err(Unwritten("a rule like this"));
     };
-    let statements = list(expr, statement::written)?;
+    let statements = list(&mut expr.iter().map(statement::written))?;
     let fields = Fields::default().text("family", "inet").text("table", table).text("chain", chain);
     Ok(fields.with("expr", statements).text("comment", comment).of("rule"))
 }

@@ -20,7 +20,7 @@ use crate::config::Mark;
 use crate::firewall::base;
 use crate::firewall::expr::{self, Expr, Stmt};
 use crate::firewall::statement::statements;
-use crate::firewall::{compile, compile_stop};
+use crate::firewall::{Error, Nft, Ruleset, compile, compile_stop};
 use crate::policy::{
     Action, Clause, Entrances, Family, Match as Matched, PolicyState, Row, Way, compose, samples, stop,
 };
@@ -280,4 +280,17 @@ fn what_is_not_known_is_an_error() {
     assert_eq!(super::set(&Set { set_type: types, ..set }), Err(Unwritten("a set's type like this")));
     let fib = Fib { result: FibResult::Type, flags: HashSet::new() };
     assert!(expression::written(&Expr::Named(NamedExpression::Fib(fib))).is_ok());
+}
+
+/// No process is started: this one could not be.
+#[test]
+fn what_is_not_known_ends_an_apply() {
+    let rule = base::rule("blocked", vec![Statement::Continue(None)], "0.0 goes on".to_owned());
+    let chains = vec![base::regular_chain("blocked")];
+    let ruleset = Ruleset::new(PolicyState::Blocked, Vec::new(), chains, vec![rule]);
+    let why = Unwritten("a statement like this");
+    assert_eq!((ruleset.to_json(), ruleset.hash()), (Err(why), Err(why)));
+    assert!(ruleset.to_string().contains("<a statement like this> comment"));
+    let error = Nft::new("/nonexistent/nft".into()).apply(&ruleset).unwrap_err();
+    assert!(matches!(error, Error::Unwritten(_)), "{error}");
 }
