@@ -29,7 +29,7 @@ pub fn run(input: &Input) -> Outcome {
     let rules = firewall::compile(&policy);
     match input.option("format").unwrap_or("nft") {
         "nft" => text::say(rules.to_string().trim_end()),
-        "json" => text::say(&rules.to_json()),
+        "json" => text::say(&rules.to_json().map_err(|error| error.to_string())?),
         other => return Err(format!("--format: '{other}' is neither nft nor json")),
     }
     Ok(DONE)

@@ -76,10 +76,16 @@ impl Compiler<'_> {
 
     /// The clauses of a way, in its chain.
     fn clauses(&mut self, way: Way) {
+        self.clauses_for(way, &|| None);
+    }
+
+    /// The same, each behind one more match.
+    fn clauses_for(&mut self, way: Way, first: &dyn Fn() -> Option<Stmt>) {
         let policy = self.policy;
         for clause in policy.on(way) {
             let comment = format!("{} {}", clause.row.number(), clause.what);
-            self.rules.push(base::rule(chain_of(way), statements(clause), comment));
+            let all = first().into_iter().chain(statements(clause)).collect();
+            self.rules.push(base::rule(chain_of(way), all, comment));
         }
     }
 
@@ -126,16 +132,23 @@ impl Compiler<'_> {
         std::iter::once(expr::word("lo")).chain(named).collect()
     }
 
-    /// Zone by device name -> verdict, for one direction.
-    fn zones(&self, key: MetaKey, lan: &Stmt, tunnel: &Stmt, group: &Stmt) -> Option<Stmt> {
+    /// Zone by device name -> chain, for one direction. None: accepted.
+    fn zones(
+        &self,
+        key: MetaKey,
+        lan: Option<&'static str>,
+        tunnel: Option<&'static str>,
+        group: Option<&'static str>,
+    ) -> Option<Stmt> {
         let zones = self.policy.zones();
-        let mut entries = vec![(expr::word("lo"), Statement::Accept(None))];
+        let verdict = |chain: Option<&'static str>| chain.map_or(Statement::Accept(None), goto);
+        let mut entries = vec![(expr::word("lo"), verdict(None))];
         for device in &zones.lan_devices() {
-            entries.push((expr::device(device), lan.clone()));
+            entries.push((expr::device(device), verdict(lan)));
         }
         for device in &zones.group {
-            let verdict = if zones.tunnel.as_ref() == Some(device) { tunnel } else { group };
-            entries.push((expr::device(device), verdict.clone()));
+            let chain = if zones.tunnel.as_ref() == Some(device) { tunnel } else { group };
+            entries.push((expr::device(device), verdict(chain)));
         }
         base::verdicts(expr::meta(key), entries)
     }
@@ -145,9 +158,8 @@ impl Compiler<'_> {
         let (lan, wan) = (self.has(Way::ArrivingFromLan), self.has(Way::ArrivingFromWan));
         if lan || wan {
             self.chain(chain, NfChainType::Filter, NfHook::Prerouting, base::RAW, NfChainPolicy::Accept);
-            let accept = Statement::Accept(None);
-            let from_lan = if lan { goto(chain_of(Way::ArrivingFromLan)) } else { accept.clone() };
-            let map = self.zones(MetaKey::Iifname, &from_lan, &accept, &accept);
+            let from_lan = lan.then(|| chain_of(Way::ArrivingFromLan));
+            let map = self.zones(MetaKey::Iifname, from_lan, None, None);
             self.rules.extend(map.map(|map| base::rule(chain, vec![map], frame("by zone"))));
         }
         if wan {
@@ -202,23 +214,21 @@ impl Compiler<'_> {
     /// Input and output.
     fn router(&mut self) {
         self.chain("input", NfChainType::Filter, NfHook::Input, base::FILTER, NfChainPolicy::Drop);
-        let silently = goto(base::BLOCKED_WAN);
         let map = self.zones(
             MetaKey::Iifname,
-            &goto(chain_of(Way::LanToRouter)),
-            &goto(chain_of(Way::TunnelToRouter)),
-            &silently,
+            Some(chain_of(Way::LanToRouter)),
+            Some(chain_of(Way::TunnelToRouter)),
+            Some(base::BLOCKED_WAN),
         );
         self.loopback("input", map);
         self.rule("input", vec![goto(chain_of(Way::WanToRouter))], "all other devices are WAN");
 
         self.chain("output", NfChainType::Filter, NfHook::Output, base::FILTER, NfChainPolicy::Drop);
-        let refused = goto(base::BLOCKED_ROUTER);
         let map = self.zones(
             MetaKey::Oifname,
-            &goto(chain_of(Way::RouterToLan)),
-            &goto(chain_of(Way::RouterToTunnel)),
-            &refused,
+            Some(chain_of(Way::RouterToLan)),
+            Some(chain_of(Way::RouterToTunnel)),
+            Some(base::BLOCKED_ROUTER),
         );
         self.loopback("output", map);
         self.rule("output", vec![goto(chain_of(Way::RouterToWan))], "all other devices are WAN");
@@ -252,12 +262,13 @@ impl Compiler<'_> {
         let forwarding = zones.forwarding();
         if !forwarding.is_empty() {
             self.forwarded_by_zones(chain, &forwarding);
-            let wan = self.lo_and(&[&lan, &group]);
             if self.has(Way::LanToWan) {
-                let matches = vec![base::arrives_by(&forwarding), base::leaves_by_none_of(wan.clone())];
+                let wan = self.lo_and(&[&lan, &group]);
+                let matches = vec![base::arrives_by(&forwarding), base::leaves_by_none_of(wan)];
                 self.branch(chain, matches, Way::LanToWan);
             }
             if self.has(Way::WanToLan) {
+                let wan = self.lo_and(&[&lan, &group]);
                 let matches = vec![base::leaves_by(&forwarding), base::arrives_by_none_of(wan)];
                 self.branch(chain, matches, Way::WanToLan);
             }
@@ -327,12 +338,7 @@ impl Compiler<'_> {
                 continue;
             }
             self.chain(chain_of(way), NfChainType::NAT, hook, priority, NfChainPolicy::Accept);
-            let first = self.rules.len();
-            self.clauses(way);
-            let by_tunnel = expr::is(expr::meta(key), expr::device(&tunnel));
-            for rule in self.rules.iter_mut().skip(first) {
-                rule.expr.to_mut().insert(0, by_tunnel.clone());
-            }
+            self.clauses_for(way, &|| Some(expr::is(expr::meta(key), expr::device(&tunnel))));
         }
     }
 

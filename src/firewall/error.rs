@@ -3,11 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::json::Unwritten;
+
 /// Says what was tried, on what, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("starting {}: {source}; is nftables installed?", program.display())]
     Start { program: PathBuf, source: std::io::Error },
+    /// Nothing was loaded.
+    #[error("loading table inet vpnd: {0}; this is a mistake in vpnd")]
+    Unwritten(#[from] Unwritten),
     #[error("{what}: nft did not finish within {} ms and was killed", limit.as_millis())]
     TimedOut { what: &'static str, limit: Duration },
     #[error("{what}: nft was killed by a signal")]

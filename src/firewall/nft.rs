@@ -15,7 +15,7 @@ use super::error::Error;
 use super::listing::for_each_object;
 use super::nfnetlink;
 use super::normal::Normal;
-use super::ruleset::{HEAL_TABLE, Ruleset, RulesetHash, TABLE};
+use super::ruleset::{HEAL_TABLE, Rules, Ruleset, RulesetHash, TABLE};
 use super::stop::{self, STOP_TABLE};
 
 /// Loading takes a few milliseconds on a PC and well below a second on a slow router; longer
@@ -115,17 +115,17 @@ impl Nft {
         stop: Option<&Stop>,
     ) -> Result<(InForce, Option<String>), Error> {
         if self.mute() {
-            return self.with_stop_or_without(&ruleset.without_log(), stop);
+            return self.with_stop_or_without(ruleset.without_log(), stop);
         }
-        let result = self.with_stop_or_without(ruleset, stop);
+        let result = self.with_stop_or_without(ruleset.whole(), stop);
         if !matches!(result, Err(Error::Refused { .. })) {
             return result;
         }
         let quiet = ruleset.without_log();
-        if quiet.rules().len() == ruleset.rules().len() {
+        if quiet.iter().count() == ruleset.rules().len() {
             return result;
         }
-        let again = self.with_stop_or_without(&quiet, stop);
+        let again = self.with_stop_or_without(quiet, stop);
         self.mute.store(again.is_ok(), Ordering::Relaxed);
         // The first refusal says why.
         again.or(result)
@@ -133,17 +133,17 @@ impl Nft {
 
     fn with_stop_or_without(
         &self,
-        ruleset: &Ruleset,
+        rules: Rules<'_>,
         stop: Option<&Stop>,
     ) -> Result<(InForce, Option<String>), Error> {
         let refused = match stop {
             None => None,
-            Some(_) => match self.apply_whole(ruleset, stop) {
+            Some(_) => match self.apply_whole(rules, stop) {
                 Err(error @ (Error::Refused { .. } | Error::Killed { .. })) => Some(error.to_string()),
                 result => return result.map(|in_force| (in_force, None)),
             },
         };
-        self.apply_whole(ruleset, None).map(|in_force| (in_force, refused))
+        self.apply_whole(rules, None).map(|in_force| (in_force, refused))
     }
 
     /// Ends the stop; fine when there is none.
@@ -164,7 +164,7 @@ impl Nft {
         self.mute.load(Ordering::Relaxed)
     }
 
-    fn apply_whole(&self, ruleset: &Ruleset, stop: Option<&Stop>) -> Result<InForce, Error> {
+    fn apply_whole(&self, rules: Rules<'_>, stop: Option<&Stop>) -> Result<InForce, Error> {
         let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
         if former.is_none() {
             // A daemon that was started anew: what a former one left is worth keeping as well. What
@@ -176,13 +176,14 @@ impl Nft {
                 Some(Former { batch: reloadable(&table.text).ok()?, hash })
             });
         }
-        let batch = ruleset.to_json();
-        let loaded = self.load(&with_stop(&batch, stop));
+        let batch = rules.to_json()?;
+        let stop = stop.map_or_else(|| Ok(stop::commands_to_end()), stop::commands)?;
+        let loaded = self.load(&with_stop(&batch, &stop));
         if let Err(error @ (Error::Start { .. } | Error::Refused { .. })) = loaded {
             // One transaction: refused means that nothing has changed.
             return Err(error);
         }
-        match self.check(ruleset) {
+        match self.check(rules) {
             Ok(in_force) => {
                 *former = Some(Former { batch, hash: in_force.hash });
                 Ok(in_force)
@@ -199,7 +200,7 @@ impl Nft {
                 match (self.put_back(former.as_ref(), difference), former.as_ref()) {
                     // Somebody changed them meanwhile, and what was put back are these very rules.
                     (Error::Differs { .. }, Some(former)) if former.batch == batch => {
-                        Ok(InForce { state: ruleset.state(), hash: former.hash })
+                        Ok(InForce { state: rules.state(), hash: former.hash })
                     }
                     (error, _) => Err(error),
                 }
@@ -219,7 +220,7 @@ impl Nft {
         let batch = json!({ "nftables": [
             { "add": table }, { "delete": table }, { "add": heal }, { "delete": heal },
         ] });
-        let batch = with_stop(&batch.to_string(), None);
+        let batch = with_stop(&batch.to_string(), &stop::commands_to_end());
         self.run(&["-j", "-f", "-"], batch, "removing table inet vpnd")?;
         *former = None;
         Ok(())
@@ -266,7 +267,7 @@ impl Nft {
     }
 
     /// Is it the ruleset that is in force, in full? If not, says what differs.
-    fn check(&self, wanted: &Ruleset) -> Result<InForce, String> {
+    fn check(&self, wanted: Rules<'_>) -> Result<InForce, String> {
         // Not asked first whether it exists, as after loading it nearly always does.
         let table = match self.listing() {
             Ok(table) => table,
@@ -279,7 +280,8 @@ impl Nft {
                 });
             }
         };
-        match table.normal.difference(&wanted.normal()) {
+        let normal = wanted.normal().map_err(|error| error.to_string())?;
+        match table.normal.difference(&normal) {
             Some(difference) => Err(difference),
             None => Ok(InForce { state: wanted.state(), hash: table.normal.hash() }),
         }
@@ -298,7 +300,8 @@ impl Nft {
             let restore = "none are known; what the kernel has now was left there".to_owned();
             return Error::Unknown { difference, restore };
         };
-        let again = self.load(&with_stop(&former.batch, None)).and_then(|()| self.listed());
+        let again =
+            self.load(&with_stop(&former.batch, &stop::commands_to_end())).and_then(|()| self.listed());
         let restore = match again {
             Ok(Some(table)) if table.normal.hash() == former.hash => {
                 return Error::Differs { difference };
@@ -350,9 +353,8 @@ impl Nft {
 const LISTING: &str = "listing table inet vpnd";
 
 /// The batch, and in the same transaction the stop, or the end of a former one.
-fn with_stop(batch: &str, stop: Option<&Stop>) -> String {
-    let more = stop.map_or_else(stop::commands_to_end, stop::commands);
-    format!("{},{}]}}", batch.strip_suffix("]}").unwrap_or(batch), more.join(","))
+fn with_stop(batch: &str, stop: &[String]) -> String {
+    format!("{},{}]}}", batch.strip_suffix("]}").unwrap_or(batch), stop.join(","))
 }
 
 fn joined(commands: Vec<String>) -> String {

@@ -23,7 +23,8 @@ pub struct Normal {
 }
 
 impl Normal {
-    /// From list objects (`{"chain": {…}}`), compiled or listed.
+    /// From list objects (`{"chain": {…}}`).
+    #[cfg(test)]
     pub fn of_objects(objects: impl IntoIterator<Item = Value>) -> Self {
         let mut normal = Self::default();
         objects.into_iter().for_each(|object| normal.take(object));
@@ -37,7 +38,8 @@ impl Normal {
         Ok(normal)
     }
 
-    fn take(&mut self, object: Value) {
+    /// One more list object (`{"chain": {…}}`), compiled or listed.
+    pub fn take(&mut self, object: Value) {
         let Value::Object(object) = object else { return };
         for (kind, body) in object {
             self.add(&kind, body);

@@ -2,15 +2,14 @@
 
 use std::fmt;
 
-use nftables::schema::{Chain, Rule, Set, Table};
+use nftables::schema::{Chain, Rule, Set};
 use nftables::stmt::Statement;
-use nftables::types::NfFamily;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::policy::{PolicyState, Row};
-use crate::sorted;
 
+use super::json::{self, Unwritten, Written};
 use super::normal::Normal;
 use super::text;
 
@@ -102,88 +101,97 @@ impl Ruleset {
         Row::of_number(number)
     }
 
-    #[must_use]
-    pub fn hash(&self) -> RulesetHash {
-        self.normal().hash()
+    /// As it is loaded where the kernel can do all of it.
+    pub(super) fn whole(&self) -> Rules<'_> {
+        Rules { of: self, quiet: false }
     }
 
     /// The same without the rules that tell the daemon of what is blocked, for kernels that cannot
     /// (nfnetlink_log is missing). They decide nothing, so no verdict changes.
     #[must_use]
-    pub fn without_log(&self) -> Self {
-        let mut quiet = self.clone();
-        quiet.rules.retain(|rule| !rule.expr.iter().any(|stmt| matches!(stmt, Statement::Log(_))));
-        quiet
+    pub fn without_log(&self) -> Rules<'_> {
+        Rules { of: self, quiet: true }
+    }
+
+    /// Of all of it: [`Rules::hash`].
+    ///
+    /// # Errors
+    /// As [`Rules::to_json`].
+    pub fn hash(&self) -> Result<RulesetHash, Unwritten> {
+        self.whole().hash()
+    }
+
+    /// All of it: [`Rules::to_json`].
+    ///
+    /// # Errors
+    /// As [`Rules::to_json`].
+    pub fn to_json(&self) -> Result<String, Unwritten> {
+        self.whole().to_json()
+    }
+}
+
+/// What of a [`Ruleset`] is loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    of: &'a Ruleset,
+    quiet: bool,
+}
+
+impl<'a> Rules<'a> {
+    pub(super) fn state(self) -> PolicyState {
+        self.of.state
+    }
+
+    /// Those of one chain in their order.
+    pub fn iter(self) -> impl Iterator<Item = &'a Rule<'static>> {
+        self.of.rules.iter().filter(move |rule| !(self.quiet && tells(rule)))
+    }
+
+    /// # Errors
+    /// As [`Rules::to_json`].
+    pub fn hash(self) -> Result<RulesetHash, Unwritten> {
+        Ok(self.normal()?.hash())
     }
 
     /// One transaction: the table is created if it is absent, deleted, and built anew. Whoever
     /// looks on sees the old one or the new one, never neither (libnftables-json(5)).
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        let mut commands = vec![add(table(TABLE)), delete(table(TABLE)), add(table(TABLE))];
-        commands.extend(self.objects().map(add));
-        format!("{{\"nftables\":[{}]}}", commands.join(","))
+    ///
+    /// # Errors
+    /// When there is something in it that `json` does not know.
+    pub fn to_json(self) -> Result<String, Unwritten> {
+        let mut commands = vec![add(json::table(TABLE)), delete(json::table(TABLE)), add(json::table(TABLE))];
+        for object in self.objects() {
+            commands.push(add(object?));
+        }
+        Ok(format!("{{\"nftables\":[{}]}}", commands.join(",")))
     }
 
     /// One at a time: serde_json's tree of the whole batch takes some megabytes, which the daemon
     /// would keep for good.
-    fn objects(&self) -> impl Iterator<Item = Value> + '_ {
-        let sets = self.sets.iter().map(|set| object("set", set));
-        sets.chain(self.chains.iter().map(chain)).chain(self.rules.iter().map(rule))
+    fn objects(self) -> impl Iterator<Item = Written> + 'a {
+        let sets = self.of.sets.iter().map(json::set);
+        sets.chain(self.of.chains.iter().map(json::chain)).chain(self.iter().map(json::rule))
     }
 
-    pub(super) fn normal(&self) -> Normal {
-        Normal::of_objects(self.objects().map(spelled_for_nft))
+    pub(super) fn normal(self) -> Result<Normal, Unwritten> {
+        let mut normal = Normal::default();
+        self.objects().try_for_each(|object| object.map(|object| normal.take(object)))?;
+        Ok(normal)
     }
 }
 
-pub(super) fn table(name: &'static str) -> Value {
-    object("table", &Table { family: NfFamily::INet, name: name.into(), handle: None })
-}
-
-pub(super) fn chain(chain: &Chain<'_>) -> Value {
-    object("chain", chain)
-}
-
-pub(super) fn rule(rule: &Rule<'_>) -> Value {
-    object("rule", rule)
-}
-
-/// As the crate's `NfListObject`, which would want the object itself and not what is lent. A
-/// serialisation into memory fails only for maps whose keys are no text; there are none here, and
-/// nft would refuse an empty object.
-fn object(kind: &str, body: &impl Serialize) -> Value {
-    json!({ kind: serde_json::to_value(body).unwrap_or_default() })
+fn tells(rule: &Rule<'_>) -> bool {
+    rule.expr.iter().any(|stmt| matches!(stmt, Statement::Log(_)))
 }
 
 /// The command that adds an object.
 pub(super) fn add(object: Value) -> String {
-    json!({ "add": spelled_for_nft(object) }).to_string()
+    json!({ "add": object }).to_string()
 }
 
 /// The command that deletes an object.
 pub(super) fn delete(object: Value) -> String {
-    json!({ "delete": spelled_for_nft(object) }).to_string()
-}
-
-/// The crate writes the one statement without arguments as a bare word, which nft refuses, and flags
-/// in an order that differs from run to run.
-fn spelled_for_nft(value: Value) -> Value {
-    match value {
-        Value::String(word) if word == "notrack" => json!({ "notrack": null }),
-        Value::Array(list) => list.into_iter().map(spelled_for_nft).collect(),
-        Value::Object(map) => {
-            map.into_iter().map(in_order).map(|(key, value)| (key, spelled_for_nft(value))).collect()
-        }
-        other => other,
-    }
-}
-
-fn in_order((key, mut value): (String, Value)) -> (String, Value) {
-    if let (true, Some(flags)) = (key == "flags", value.as_array_mut()) {
-        sorted::sort_by(flags, |one, other| one.as_str().cmp(&other.as_str()));
-    }
-    (key, value)
+    json!({ "delete": object }).to_string()
 }
 
 impl fmt::Display for Ruleset {

@@ -82,11 +82,11 @@ fn done(clause: &Clause) -> Vec<Stmt> {
         Action::Refuse => vec![goto(base::refusal(clause.way, clause.row))],
         Action::Untrack => vec![Statement::Notrack, Statement::Accept(None)],
         Action::MarkAndUntrack(mark) => {
-            vec![set_mark(expr::meta(MetaKey::Mark), *mark), Statement::Notrack, Statement::Accept(None)]
+            vec![set_mark(|| expr::meta(MetaKey::Mark), *mark), Statement::Notrack, Statement::Accept(None)]
         }
-        Action::SetMark(mark) => vec![set_mark(expr::meta(MetaKey::Mark), *mark)],
+        Action::SetMark(mark) => vec![set_mark(|| expr::meta(MetaKey::Mark), *mark)],
         Action::AllowAndMarkFlow(mark) => {
-            vec![set_mark(expr::ct("mark"), *mark), Statement::Accept(None)]
+            vec![set_mark(|| expr::ct("mark"), *mark), Statement::Accept(None)]
         }
         Action::Remember(family) => vec![Statement::Set(Set {
             op: SetOp::Update,
@@ -159,13 +159,13 @@ fn mark_is(key: Expr, mark: Mark) -> Stmt {
 
 /// Leaves the bits outside the mask as they are. Spelled as the kernel lists it: bits that are set
 /// afterwards are not cleared first.
-fn set_mark(key: Expr, mark: Mark) -> Stmt {
+fn set_mark(key: fn() -> Expr, mark: Mark) -> Stmt {
     let value = Expr::Number(mark.value());
     if mark.mask() == u32::MAX {
-        return Statement::Mangle(Mangle { key, value });
+        return Statement::Mangle(Mangle { key: key(), value });
     }
-    let kept = expr::and(key.clone(), Expr::Number(!mark.mask() | mark.value()));
-    Statement::Mangle(Mangle { key, value: expr::or(vec![kept, value]) })
+    let kept = expr::and(key(), Expr::Number(!mark.mask() | mark.value()));
+    Statement::Mangle(Mangle { key: key(), value: expr::or(vec![kept, value]) })
 }
 
 /// The quoted packet starts 8 bytes into an ICMP error. An IPv4 header with options or an IPv6

@@ -15,7 +15,8 @@ use crate::policy::{Family, Row, Stop};
 
 use super::base;
 use super::expr::{self, Stmt};
-use super::ruleset::{self, add, delete, table};
+use super::json::{self, Unwritten, table};
+use super::ruleset::{add, delete};
 use super::statement::{counter, goto};
 
 /// Of family inet; there from a policy's commit until the old flows are deleted.
@@ -31,13 +32,17 @@ pub(super) fn commands_to_end() -> Vec<String> {
 }
 
 /// The same, and the table is built anew.
-pub(super) fn commands(stop: &Stop) -> Vec<String> {
+///
+/// # Errors
+/// When there is something in it that `json` does not know.
+pub(super) fn commands(stop: &Stop) -> Result<Vec<String>, Unwritten> {
     let (chains, rules) = compile_stop(stop);
     let mut commands = commands_to_end();
     commands.push(add(table(STOP_TABLE)));
-    commands.extend(chains.iter().map(|chain| add(ruleset::chain(chain))));
-    commands.extend(rules.iter().map(|rule| add(ruleset::rule(rule))));
-    commands
+    for object in chains.iter().map(json::chain).chain(rules.iter().map(json::rule)) {
+        commands.push(add(object?));
+    }
+    Ok(commands)
 }
 
 /// Chains and rules of a stop.

@@ -1,15 +1,15 @@
 //! A ruleset as a person would write it: for reading, and loadable with `nft -f`.
 //!
-//! It knows the expressions that the compiler uses. Another one would be written as JSON in angle
+//! It knows the expressions that the compiler uses. For another one there would be a word in angle
 //! brackets, which nft refuses; the tests load the text of every state.
 
 use std::fmt::{self, Formatter};
 
 use nftables::expr::{BinaryOperation, Expression, MetaKey, NamedExpression, Payload, PayloadBase, SetItem};
-use nftables::schema::{Chain, Rule, Set, SetTypeValue};
+use nftables::schema::{Chain, Rule, Set, SetType, SetTypeValue};
 use nftables::stmt::{Limit, Log, Match, NAT, NATFamily, Operator, RejectType, SetOp, Statement};
-use serde::Serialize;
 
+use super::json::{Unwritten, words};
 use super::names::{self, Names};
 use super::ruleset::{Ruleset, TABLE};
 use crate::sorted;
@@ -33,22 +33,24 @@ pub fn write(f: &mut Formatter<'_>, ruleset: &Ruleset) -> fmt::Result {
 fn set(f: &mut Formatter<'_>, set: &Set<'_>) -> fmt::Result {
     writeln!(f, "\tset {} {{", set.name)?;
     let types = match &set.set_type {
-        SetTypeValue::Single(one) => word(one),
-        SetTypeValue::Concatenated(parts) => list(parts.iter().map(word), " . "),
+        SetTypeValue::Single(one) => set_type(one),
+        SetTypeValue::Concatenated(parts) => list(parts.iter().map(set_type), " . "),
     };
     writeln!(f, "\t\ttype {types}")?;
     if let Some(size) = set.size {
         writeln!(f, "\t\tsize {size}")?;
     }
     if let Some(flags) = &set.flags {
-        let mut flags: Vec<String> = flags.iter().map(word).collect();
-        sorted::sort_by(&mut flags, Ord::cmp);
-        writeln!(f, "\t\tflags {}", flags.join(","))?;
+        writeln!(f, "\t\tflags {}", words::set_flags(flags).join(","))?;
     }
     if let Some(seconds) = set.timeout {
         writeln!(f, "\t\ttimeout {seconds}s")?;
     }
     writeln!(f, "\t}}\n")
+}
+
+fn set_type(kind: &SetType) -> String {
+    known_word(words::set_type(*kind))
 }
 
 fn chain<'a>(
@@ -59,8 +61,8 @@ fn chain<'a>(
     writeln!(f, "\tchain {} {{", chain.name)?;
     if let (Some(kind), Some(hook)) = (&chain._type, &chain.hook) {
         let priority = chain.prio.unwrap_or_default();
-        let policy = chain.policy.as_ref().map(word).unwrap_or_default();
-        let (kind, hook) = (word(kind), word(hook));
+        let policy = chain.policy.map(words::policy).unwrap_or_default();
+        let (kind, hook) = (words::chain_type(*kind), words::hook(*hook));
         writeln!(f, "\t\ttype {kind} hook {hook} priority {priority}; policy {policy};")?;
     }
     for rule in rules {
@@ -75,19 +77,16 @@ fn list(parts: impl Iterator<Item = String>, between: &str) -> String {
     parts.collect::<Vec<_>>().join(between)
 }
 
-/// A unit-like value by its JSON name, which is nft's.
-fn word(value: &impl Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(text)) => text,
-        other => format!("<{}>", other.unwrap_or_default()),
-    }
+fn known_word(word: Result<&'static str, Unwritten>) -> String {
+    word.map_or_else(unknown, str::to_owned)
 }
 
-/// By way of serde_json's tree, as everywhere here: each way of serialising the crate's types is some
-/// 35 KB on mipsel.
-fn unknown(value: &impl Serialize) -> String {
-    format!("<{}>", serde_json::to_value(value).unwrap_or_default())
+fn unknown(Unwritten(what): Unwritten) -> String {
+    format!("<{what}>")
 }
+
+const STATEMENT: Unwritten = Unwritten("a statement like this");
+const EXPRESSION: Unwritten = Unwritten("an expression like this");
 
 /// One statement, as nft writes it.
 pub fn statement(statement: &Statement<'_>) -> String {
@@ -106,8 +105,10 @@ pub fn statement(statement: &Statement<'_>) -> String {
         Statement::DNAT(Some(nat)) => dnat(nat),
         Statement::Reject(Some(reject)) => match (&reject._type, &reject.expr) {
             (Some(RejectType::TCPReset), _) => "reject with tcp reset".to_owned(),
-            (Some(kind), Some(code)) => format!("reject with {} {}", word(kind), word(code)),
-            _ => unknown(statement),
+            (Some(RejectType::ICMPX), Some(code)) => {
+                format!("reject with icmpx {}", known_word(words::reject_code(*code)))
+            }
+            _ => unknown(STATEMENT),
         },
         Statement::Set(set) => {
             let op = if set.op == SetOp::Add { "add" } else { "update" };
@@ -122,7 +123,7 @@ pub fn statement(statement: &Statement<'_>) -> String {
         Statement::VerdictMap(map) => {
             format!("{} vmap {}", expression(&map.key), expression(&map.data))
         }
-        other => unknown(other),
+        _ => unknown(STATEMENT),
     }
 }
 
@@ -153,7 +154,7 @@ fn right(left: &Expression<'_>, right: &Expression<'_>) -> String {
         (_, Expression::Named(NamedExpression::Set(items))) => {
             let items = items.iter().map(|item| match item {
                 SetItem::Element(value) => self::right(left, value),
-                other => unknown(other),
+                _ => unknown(EXPRESSION),
             });
             format!("{{ {} }}", list(items, ", "))
         }
@@ -215,21 +216,21 @@ pub fn expression(expr: &Expression<'_>) -> String {
                 format!("{} & {mask}", expression(value))
             }
             BinaryOperation::OR(parts) => list(parts.iter().map(expression), " | "),
-            other => unknown(other),
+            _ => unknown(EXPRESSION),
         },
         Expression::Named(named) => named_expression(named),
-        other => unknown(other),
+        _ => unknown(EXPRESSION),
     }
 }
 
 fn named_expression(named: &NamedExpression<'_>) -> String {
     match named {
         NamedExpression::Meta(meta) => match meta.key {
-            MetaKey::Iifname | MetaKey::Oifname => word(&meta.key),
-            _ => format!("meta {}", word(&meta.key)),
+            MetaKey::Iifname | MetaKey::Oifname => known_word(words::meta_key(meta.key)),
+            _ => format!("meta {}", known_word(words::meta_key(meta.key))),
         },
         NamedExpression::CT(ct) => format!("ct {}", ct.key),
-        NamedExpression::RT(rt) => format!("rt {}", word(&rt.key)),
+        NamedExpression::RT(rt) => format!("rt {}", words::route_key(rt.key)),
         NamedExpression::Payload(Payload::PayloadField(field)) => {
             format!("{} {}", field.protocol, field.field)
         }
@@ -241,15 +242,15 @@ fn named_expression(named: &NamedExpression<'_>) -> String {
             format!("tcp option {} {}", option.name, option.field.as_deref().unwrap_or_default())
         }
         NamedExpression::Fib(fib) => {
-            let mut flags: Vec<String> = fib.flags.iter().map(word).collect();
+            let mut flags = words::fib_flags(&fib.flags);
             let is_other = |flag: &str| flag != "saddr" && flag != "daddr";
             sorted::sort_by(&mut flags, |a, b| is_other(a).cmp(&is_other(b)));
-            format!("fib {} {}", flags.join(" . "), word(&fib.result))
+            format!("fib {} {}", flags.join(" . "), words::fib_result(fib.result))
         }
         NamedExpression::Prefix(prefix) => format!("{}/{}", expression(&prefix.addr), prefix.len),
         NamedExpression::Concat(parts) => list(parts.iter().map(expression), " . "),
         NamedExpression::Set(items) => verdict_map(items),
-        other => unknown(other),
+        _ => unknown(EXPRESSION),
     }
 }
 
@@ -259,7 +260,7 @@ fn verdict_map(items: &[SetItem<'_>]) -> String {
         SetItem::MappingStatement(key, verdict) => {
             format!("\n\t\t\t{} : {}", quoted(key), statement(verdict))
         }
-        other => unknown(other),
+        _ => unknown(EXPRESSION),
     });
     format!("{{{}\n\t\t}}", list(entries, ","))
 }

@@ -79,7 +79,7 @@ fn supposed(input: &Input) -> Result<Rules, String> {
     let settings = loaded.settings;
     let (stance, facts) = (ruleset::stance(input, &settings)?, ruleset::facts(input, &settings)?);
     let policy = compose(&stance, &settings, &facts).ok_or("this state has no rules")?;
-    let hash = compile(&policy).hash().to_string();
+    let hash = compile(&policy).hash().map_err(|error| error.to_string())?.to_string();
     Ok(Rules { settings, facts, policy, origin: Origin { hash, in_force: None } })
 }
 
@@ -101,8 +101,10 @@ fn in_force(input: &Input) -> Result<Option<Rules>, String> {
         let Some(policy) = compose(&stance, &settings, &facts) else { continue };
         let ruleset = compile(&policy);
         // The second where the kernel cannot tell of blocked packets.
-        let same =
-            [ruleset.hash(), ruleset.without_log().hash()].iter().any(|hash| hash.to_string() == table.hash);
+        let same = [ruleset.hash(), ruleset.without_log().hash()]
+            .iter()
+            .flatten()
+            .any(|hash| hash.to_string() == table.hash);
         if same || first.is_none() {
             first = Some((policy, same));
         }

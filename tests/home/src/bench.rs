@@ -215,7 +215,7 @@ fn joined(thread: std::thread::JoinHandle<Result<Duration>>) -> Result<Duration>
 fn rules(settings: &Settings, numbers: &mut Numbers) -> Result<()> {
     let scratch = Netns::new("scratch")?;
     let ruleset = firewall::compile(&connected(settings)?);
-    let json = ruleset.to_json();
+    let json = ruleset.to_json()?;
     let text = ruleset.to_string();
     let nft = Nft::new(PathBuf::from("nft"));
     for _ in 0..SHORT_TURNS {

@@ -202,7 +202,7 @@ impl Row {
         if rules == Rules::Hooks {
             self.router.nft(&hooks(&firewall::compile(&connected(1, 0)?))?)?;
         } else if let Some(ruleset) = rules.ruleset()? {
-            self.router.pipe("nft", &["-j", "-f", "-"], &ruleset.to_json())?;
+            self.router.pipe("nft", &["-j", "-f", "-"], &ruleset.to_json()?)?;
         }
         Ok(())
     }

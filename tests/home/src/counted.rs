@@ -20,7 +20,7 @@ pub struct Count {
 /// # Errors
 /// When the ruleset is not spelled as nft has it.
 pub fn to_json(ruleset: &Ruleset) -> Result<String> {
-    let mut commands: Value = serde_json::from_str(&ruleset.to_json())?;
+    let mut commands: Value = serde_json::from_str(&ruleset.to_json()?)?;
     let list = commands["nftables"].as_array_mut().context("no list of commands")?;
     for command in list {
         if let Some(statements) = command.pointer_mut("/add/rule/expr").and_then(Value::as_array_mut) {

@@ -378,7 +378,7 @@ fn missing(town: &mut Town) -> Result<String> {
     let stop = policy::stop(&policy, &settings, &entrances(&["br-lan", "away0"])?).context("no stop")?;
     town.house.router.enter(|| {
         let (in_force, why) = Nft::new("nft".into()).apply_stopping(&compile(&policy), Some(&stop))?;
-        ensure!(in_force.hash == compile(&policy).hash(), "other rules are in force");
+        ensure!(in_force.hash == compile(&policy).hash()?, "other rules are in force");
         let why = why.context("the kernel took a device that is missing")?;
         Ok(format!("refused: {}", why.chars().take(120).collect::<String>()))
     })
