@@ -324,6 +324,11 @@ fn set_peer(settings: &Settings, name: &RelayName) -> Result<(), String> {
 }
 
 fn text(error: impl std::error::Error) -> String {
+    with_sources(&error)
+}
+
+/// For all kinds of errors: compiled once.
+fn with_sources(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {
