@@ -20,6 +20,7 @@ mod netlink;
 pub mod policy;
 pub mod routing;
 mod rtnetlink;
+mod runtime;
 pub mod sorted;
 pub mod state;
 pub mod tunnel;

@@ -1,13 +1,13 @@
 //! Looking at the kernel without the daemon.
 
 use std::path::PathBuf;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::time::SystemTime;
 
 use super::judge::{Device, Kernel, Table};
 use crate::firewall::{Nft, guard};
 use crate::routing::Router;
-use crate::tunnel;
+use crate::{runtime, tunnel};
 
 /// Where OpenWrt has it, or wherever PATH says.
 #[must_use]
@@ -58,14 +58,7 @@ fn barrier() -> Result<bool, String> {
 /// The future's own, or that no runtime could be had.
 pub fn in_runtime<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     let mut answer = Err(String::new());
-    run_to_end(pin!(async { answer = work.await }))?;
+    let runtime = runtime::new().map_err(|e| e.to_string())?;
+    runtime::run_to_end(&runtime, pin!(async { answer = work.await }));
     answer
-}
-
-/// One for all kinds of work: an instance of tokio's running is two kilobytes.
-fn run_to_end(work: Pin<&mut dyn Future<Output = ()>>) -> Result<(), String> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    tokio::task::LocalSet::new().block_on(&runtime, work);
-    Ok(())
 }

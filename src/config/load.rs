@@ -133,16 +133,16 @@ fn settings(
     settings.lan_networks = decided.lan_networks;
     settings.wan_names = decided.wan_names;
     settings.wan_pppoe = decided.wan_pppoe;
-    settings.enabled = main.one(report, "enabled", value::flag).unwrap_or(false);
-    settings.auto_connect = main.one(report, "auto_connect", value::flag).unwrap_or(false);
-    settings.lockdown = main.one(report, "lockdown", value::flag).unwrap_or(false);
+    settings.enabled = main.one(report, "enabled", &value::flag).unwrap_or(false);
+    settings.auto_connect = main.one(report, "auto_connect", &value::flag).unwrap_or(false);
+    settings.lockdown = main.one(report, "lockdown", &value::flag).unwrap_or(false);
     settings.mark = mark(&mut main, report);
     marks::warn_shared(config_dir, settings.mark, &main.title, report);
     settings.tunnel = tunnel(sections, report, &settings.lan);
     let mut ranges = Ranges::new(&settings.lan, settings.tunnel.as_ref());
     exceptions(&mut settings, &mut main, report, &ranges);
     ranges.listed.clone_from(&settings.allow_wan_private);
-    for (api, item) in main.all(report, "api_endpoint", |text| ranges.endpoint(text)) {
+    for (api, item) in main.all(report, "api_endpoint", &|text| ranges.endpoint(text)) {
         ranges.warn_listed(report, main.place("api_endpoint", item), api.ip());
         settings.api.push(api);
     }
@@ -180,7 +180,7 @@ fn warn_unknown_sections(sections: &[Section], report: &mut Report) {
 }
 
 fn mark(main: &mut Fields<'_>, report: &mut Report) -> Mark {
-    let mask = main.one(report, "mark_mask", value::number32);
+    let mask = main.one(report, "mark_mask", &value::number32);
     let mask_written = !main.items("mark_mask").is_empty();
     let Some(item) = main.item(report, "mark") else {
         let mark = Mark::new(Mark::DEFAULT.value(), mask.unwrap_or(Mark::DEFAULT.mask()));
@@ -194,7 +194,7 @@ fn mark(main: &mut Fields<'_>, report: &mut Report) -> Mark {
     };
     // With an unreadable mask only the mask is to be complained about.
     let mask = mask.or((!mask_written).then_some(Mark::DEFAULT.mask()));
-    main.read(report, "mark", item, |text| {
+    main.read(report, "mark", item, &|text| {
         let value = value::number32(text)?;
         mask.map_or(Ok(Mark::DEFAULT), |mask| Mark::new(value, mask))
     })
@@ -202,9 +202,9 @@ fn mark(main: &mut Fields<'_>, report: &mut Report) -> Mark {
 }
 
 fn exceptions(settings: &mut Settings, main: &mut Fields<'_>, report: &mut Report, ranges: &Ranges) {
-    settings.resolvers = main.values(report, "resolver", |text| value::host(text, true));
+    settings.resolvers = main.values(report, "resolver", &|text| value::host(text, true));
     redirect_dns(settings, main, report);
-    let private = main.all(report, "allow_wan_private", |text| {
+    let private = main.all(report, "allow_wan_private", &|text| {
         let net = value::unicast_prefix(text)?;
         match ranges.lan_overlap(&net) {
             Some(lan) => Err(format!("overlaps the LAN ({lan}); a network behind the WAN is meant")),
@@ -235,10 +235,10 @@ fn exceptions(settings: &mut Settings, main: &mut Fields<'_>, report: &mut Repor
         }
         settings.allow_wan_private.push(net);
     }
-    settings.allow_wan_multicast = main.values(report, "allow_wan_multicast", value::multicast_prefix);
-    settings.allow_wan_service = main.values(report, "allow_wan_service", value::wan_service);
+    settings.allow_wan_multicast = main.values(report, "allow_wan_multicast", &value::multicast_prefix);
+    settings.allow_wan_service = main.values(report, "allow_wan_service", &value::wan_service);
     let mut forwards: Vec<TunnelForward> = Vec::new();
-    for (forward, item) in main.all(report, "allow_tunnel_forward", value::tunnel_forward) {
+    for (forward, item) in main.all(report, "allow_tunnel_forward", &value::tunnel_forward) {
         let place = main.place("allow_tunnel_forward", item);
         if forwards.iter().any(|f| f.proto == forward.proto && f.port == forward.port) {
             report.problem(place, "forwards a port that another line forwards already");
@@ -256,7 +256,7 @@ fn exceptions(settings: &mut Settings, main: &mut Fields<'_>, report: &mut Repor
 /// `parse_redirect`: `src_ip` is no list).
 fn redirect_dns(settings: &mut Settings, main: &mut Fields<'_>, report: &mut Report) {
     let Some(item) = main.item(report, "redirect_dns") else { return };
-    settings.redirect_dns = main.read(report, "redirect_dns", item, value::flag).unwrap_or(false);
+    settings.redirect_dns = main.read(report, "redirect_dns", item, &value::flag).unwrap_or(false);
     let spared = |v4| settings.lan_resolvers().filter(|addr| addr.is_ipv4() == v4).count();
     if settings.redirect_dns && (spared(true) > 1 || spared(false) > 1) {
         report.problem(

@@ -18,6 +18,7 @@ use super::desk::Desk;
 use super::head::{BODY_MAX, Fault, HEAD_MAX, Whole};
 use super::peer;
 use super::response::Response;
+use crate::runtime;
 
 /// Connections at once.
 pub const PLACES: usize = 8;
@@ -86,7 +87,7 @@ async fn accept(listener: UnixListener, desk: Rc<Desk>) {
         let reading = Rc::new(Cell::new(true));
         let leave = Leave { places: Rc::clone(&places), id };
         let (desk, flag) = (Rc::clone(&desk), Rc::clone(&reading));
-        let task = tokio::task::spawn_local(async move {
+        let task = runtime::spawn(async move {
             let _leave = leave;
             attend(&stream, &desk, &flag).await;
         });

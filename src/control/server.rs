@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::error::Error;
 use super::gate;
 use super::socket;
 use super::types::Call;
+use crate::runtime;
 
 /// How long the daemon may take: a disarm runs a transaction, deletes flows and writes files.
 pub const REPLY_LIMIT: Duration = Duration::from_secs(10);
@@ -55,8 +57,7 @@ pub fn serve(run_dir: &Path, calls: mpsc::Sender<Call>) -> Result<Server, Error>
 /// As [`serve`].
 pub fn serve_within(run_dir: &Path, calls: mpsc::Sender<Call>, limit: Duration) -> Result<Server, Error> {
     let socket = socket::open(run_dir)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
+    let runtime = runtime::new().map_err(Error::Thread)?;
     let listener = {
         let _inside = runtime.enter();
         tokio::net::UnixListener::from_std(socket.listener)
@@ -64,9 +65,8 @@ pub fn serve_within(run_dir: &Path, calls: mpsc::Sender<Call>, limit: Duration) 
     };
     let (stop, stopped) = oneshot::channel::<()>();
     let serve = move || {
-        runtime.block_on(gate::run(listener, Desk { calls, limit }, async {
-            let _ = stopped.await;
-        }));
+        let stop = async { drop(stopped.await) };
+        runtime::run_to_end(&runtime, pin!(gate::run(listener, Desk { calls, limit }, stop)));
     };
     let thread = thread::Builder::new()
         .name("vpnd-gate".to_owned())

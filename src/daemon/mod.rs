@@ -23,6 +23,7 @@ mod watchdog;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -36,7 +37,7 @@ use crate::policy::{Facts, Stance};
 use crate::routing::{self, Burst};
 use crate::state::{RunDir, StateDir};
 use crate::tunnel;
-use crate::{dns, firewall, fw4, lan6};
+use crate::{dns, firewall, fw4, lan6, runtime};
 
 use blocked::Blocked;
 use boot::Boots;
@@ -89,13 +90,14 @@ pub enum Error {
 /// When the loop cannot be started at all. Everything later is a state of the machine.
 pub fn run(dirs: &Dirs, nft: &Path) -> Result<(), Error> {
     watchdog::start();
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async {
-        let mut daemon = Daemon::start(dirs, nft).await?;
-        daemon.turn().await
-    })
+    let runtime = runtime::new().map_err(Error::Runtime)?;
+    let mut ended = Ok(());
+    runtime::run_to_end(&runtime, pin!(async { ended = live(dirs, nft).await }));
+    ended
+}
+
+async fn live(dirs: &Dirs, nft: &Path) -> Result<(), Error> {
+    Daemon::start(dirs, nft).await?.turn().await
 }
 
 struct Daemon {

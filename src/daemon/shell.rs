@@ -15,6 +15,7 @@ use crate::firewall::{InForce, Nft};
 use crate::machine::{Effect, Event};
 use crate::policy::{Stance, TunnelStance};
 use crate::routing::{self, Mended, sysctl};
+use crate::runtime;
 use crate::state::{RunDir, StateDir};
 use crate::tunnel::{self, ProbeEvent};
 
@@ -259,7 +260,7 @@ impl Shell {
     fn start_probe(&mut self, settings: &Settings) {
         let (sender, events) = mpsc::channel(4);
         let targets = settings.tunnel.as_ref().map(tunnel::probe_targets).unwrap_or_default();
-        let task = Task(tokio::task::spawn_local(tunnel::probe(targets, sender)));
+        let task = Task(runtime::spawn(tunnel::probe(targets, sender)));
         self.probe = Some(Probe { _task: task, events });
         self.mtu_search = None;
         self.answers = None;
@@ -270,7 +271,7 @@ impl Shell {
         if self.mtu_is_set {
             return;
         }
-        self.mtu_search = Some(Task(tokio::task::spawn_local(async move {
+        self.mtu_search = Some(Task(runtime::spawn(async move {
             let Ok(Some(stats)) = tunnel::stats() else { return };
             let Some(fits) = tunnel::find_mtu(target, stats.mtu).await else { return };
             match tunnel::set_mtu(fits).await {
@@ -324,6 +325,11 @@ fn set_peer(settings: &Settings, name: &RelayName) -> Result<(), String> {
 }
 
 fn text(error: impl std::error::Error) -> String {
+    with_sources(&error)
+}
+
+/// For all kinds of errors: compiled once.
+fn with_sources(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

@@ -10,6 +10,9 @@ use crate::netlink::Socket;
 /// A dump that was interrupted by a change is repeated this often.
 pub(crate) const DUMP_TRIES: u32 = 8;
 
+/// Its type and content.
+type Message<'a> = (u16, &'a [u8]);
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The kernel's number, or why it could not be asked.
@@ -80,17 +83,32 @@ impl Connection {
         request: &Request,
         read: impl Fn(u16, &[u8]) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
+        let mut found = Vec::new();
+        self.dump_each(request, &mut |message| match message {
+            Some((kind, body)) => found.extend(read(kind, body)),
+            None => found.clear(),
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// What dumping any type has in common, compiled once: `each` has every message, and `None` where all of them
+    /// come anew.
+    async fn dump_each(
+        &self,
+        request: &Request,
+        each: &mut dyn FnMut(Option<Message<'_>>),
+    ) -> Result<(), Error> {
         for _ in 0..DUMP_TRIES {
-            let mut found = Vec::new();
-            let whole = self
-                .exchange(request, libc::NLM_F_DUMP, &mut |kind, body| found.extend(read(kind, body)))
-                .await;
+            each(None);
+            let whole =
+                self.exchange(request, libc::NLM_F_DUMP, &mut |kind, body| each(Some((kind, body)))).await;
             match whole {
-                Ok(true) => return Ok(found),
+                Ok(true) => return Ok(()),
                 Ok(false) => {}
                 // A kernel that has none of this family's: nothing is listed, and what is added is refused.
                 Err(Error::Refused(error)) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
-                    return Ok(found);
+                    return Ok(());
                 }
                 Err(error) => return Err(error),
             }

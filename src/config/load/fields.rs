@@ -44,7 +44,7 @@ impl<'a> Fields<'a> {
         report: &mut Report,
         name: &'static str,
         item: &'a Item,
-        parse: impl Fn(&str) -> Result<T, String>,
+        parse: &dyn Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
         let mut value = None;
         self.take(report, name, item, &mut |text| {
@@ -86,7 +86,7 @@ impl<'a> Fields<'a> {
         &mut self,
         report: &mut Report,
         name: &'static str,
-        parse: impl Fn(&str) -> Result<T, String>,
+        parse: &dyn Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
         let item = self.item(report, name)?;
         self.read(report, name, item, parse)
@@ -97,7 +97,7 @@ impl<'a> Fields<'a> {
         &mut self,
         report: &mut Report,
         name: &'static str,
-        parse: impl Fn(&str) -> Result<T, String>,
+        parse: &dyn Fn(&str) -> Result<T, String>,
     ) -> Vec<(T, &'a Item)> {
         let mut values = Vec::new();
         self.take_all(report, name, &mut |text, item| {
@@ -111,7 +111,7 @@ impl<'a> Fields<'a> {
         &mut self,
         report: &mut Report,
         name: &'static str,
-        parse: impl Fn(&str) -> Result<T, String>,
+        parse: &dyn Fn(&str) -> Result<T, String>,
     ) -> Vec<T> {
         let mut values = Vec::new();
         self.take_all(report, name, &mut |text, _| {

@@ -56,12 +56,12 @@ impl<'a> Decision<'a> {
     }
 
     pub fn decide(mut self, main: &mut Fields<'_>, config_dir: &Path) -> Decided {
-        let listed_devices = main.all(self.report, "lan_device", |text| {
+        let listed_devices = main.all(self.report, "lan_device", &|text| {
             let name: IfName = text.parse()?;
             forbidden(&name).map_or(Ok(name), |message| Err(message.to_owned()))
         });
         let written_devices = main.items("lan_device").len();
-        let listed_networks = main.all(self.report, "lan_network", |text| Ok(text.to_owned()));
+        let listed_networks = main.all(self.report, "lan_network", &|text| Ok(text.to_owned()));
         let automatic = written_devices == 0 && main.items("lan_network").is_empty();
         self.read_files(config_dir, automatic, listed_networks.is_empty());
         for (name, _) in listed_devices {
@@ -268,7 +268,7 @@ impl<'a> Decision<'a> {
 
     fn routes(&mut self, main: &mut Fields<'_>) -> Vec<LanRoute> {
         let mut routes: Vec<LanRoute> = Vec::new();
-        for ((prefix, gateway), item) in main.all(self.report, "lan_route", value::lan_route) {
+        for ((prefix, gateway), item) in main.all(self.report, "lan_route", &value::lan_route) {
             let place = main.place("lan_route", item);
             let device =
                 self.devices.iter().find(|device| device.prefixes.iter().any(|net| net.contains(&gateway)));

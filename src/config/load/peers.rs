@@ -76,7 +76,7 @@ pub(super) fn tunnel(fields: &mut Fields<'_>, report: &mut Report, lan: &Lan) ->
     let private_key = required_key(fields, report, "private_key");
     let ranges = Ranges::new(lan, None);
     let written = fields.items("address").len();
-    let addresses = fields.values(report, "address", |text| {
+    let addresses = fields.values(report, "address", &|text| {
         let net = value::tunnel_address(text)?;
         match ranges.lan_overlap(&net) {
             Some(lan) => Err(format!("overlaps the LAN ({lan}); one of the two must change")),
@@ -89,8 +89,8 @@ pub(super) fn tunnel(fields: &mut Fields<'_>, report: &mut Report, lan: &Lan) ->
             "is missing; the address that the provider gave you is needed",
         );
     }
-    let dns = fields.values(report, "dns", |text| value::host(text, false));
-    let probe = fields.values(report, "probe", |text| value::host(text, false));
+    let dns = fields.values(report, "dns", &|text| value::host(text, false));
+    let probe = fields.values(report, "probe", &|text| value::host(text, false));
     if fields.items("dns").is_empty() && fields.items("probe").is_empty() {
         report.warning(
             Place::missing(&fields.title, "probe"),
@@ -98,7 +98,7 @@ pub(super) fn tunnel(fields: &mut Fields<'_>, report: &mut Report, lan: &Lan) ->
              verified",
         );
     }
-    let mtu = fields.one(report, "mtu", |text| value::tunnel_mtu(text, &addresses));
+    let mtu = fields.one(report, "mtu", &|text| value::tunnel_mtu(text, &addresses));
     Some(TunnelSettings { private_key: private_key?, addresses, dns, mtu, probe })
         .filter(|tunnel| !tunnel.addresses.is_empty())
 }
@@ -109,7 +109,7 @@ fn required_key(
     name: &'static str,
 ) -> Option<crate::config::names::WireguardKey> {
     match fields.item(report, name) {
-        Some(item) => fields.read(report, name, item, value::key),
+        Some(item) => fields.read(report, name, item, &value::key),
         None => {
             report.problem(
                 Place::missing(&fields.title, name),
@@ -138,7 +138,7 @@ pub(super) fn relay(
     }
     let endpoint = match fields.item(report, "endpoint") {
         Some(item) => {
-            let endpoint = fields.read(report, "endpoint", item, |text| ranges.endpoint(text));
+            let endpoint = fields.read(report, "endpoint", item, &|text| ranges.endpoint(text));
             if let Some(endpoint) = endpoint {
                 ranges.warn_listed(report, fields.place("endpoint", item), endpoint.ip());
             }
@@ -153,8 +153,8 @@ pub(super) fn relay(
         }
     };
     let public_key = required_key(fields, report, "public_key");
-    let preshared_key = fields.one(report, "preshared_key", value::key);
-    let allowed_ips = fields.values(report, "allowed_ip", value::prefix);
+    let preshared_key = fields.one(report, "preshared_key", &value::key);
+    let allowed_ips = fields.values(report, "allowed_ip", &value::prefix);
     // Shown by status and LuCI later: nothing that a message would have to escape.
     let place = |text: &str| {
         if shown("", text.as_bytes()) == text {
@@ -163,8 +163,8 @@ pub(super) fn relay(
             Err("is no place's name (up to 80 characters, no control characters)".to_owned())
         }
     };
-    let country = fields.one(report, "country", place).unwrap_or_default();
-    let city = fields.one(report, "city", place).unwrap_or_default();
+    let country = fields.one(report, "country", &place).unwrap_or_default();
+    let city = fields.one(report, "city", &place).unwrap_or_default();
     Some(Relay {
         name: name?,
         endpoint: endpoint?,
@@ -179,7 +179,7 @@ pub(super) fn relay(
 /// `option name` for names that UCI cannot give a section (with `-` or `.`), else the section's.
 fn relay_name(fields: &mut Fields<'_>, report: &mut Report, section: &Section) -> Option<RelayName> {
     if let Some(item) = fields.item(report, "name") {
-        let name = fields.read(report, "name", item, str::parse::<RelayName>)?;
+        let name = fields.read(report, "name", item, &str::parse::<RelayName>)?;
         fields.title = format!("relay '{name}'");
         return Some(name);
     }
